@@ -1,0 +1,76 @@
+#include "batch/batch.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_err *err)
+{
+    *b = (struct batch){.capacity = capacity, .pair_capacity = pair_capacity};
+    const size_t n = (size_t)capacity, np = (size_t)pair_capacity;
+    int rc = SAIL_OK;
+#define COLUMN(field, count) \
+    if (!rc) rc = mem_alloc(&b->field, count, sizeof *b->field, err)
+    COLUMN(prompt_id, n);
+    COLUMN(group, n);
+    COLUMN(ids, n);
+    COLUMN(n_prompt, n);
+    COLUMN(n_tok, n);
+    COLUMN(source, n);
+    COLUMN(age, n);
+    COLUMN(finish, n);
+    COLUMN(logp_behaviour, n);
+    COLUMN(logp, n);
+    COLUMN(logp_ref, n);
+    COLUMN(reward, n);
+    COLUMN(coef, n);
+    COLUMN(pair, np);
+#undef COLUMN
+    if (rc) batch_release(b);
+    return rc;
+}
+
+void batch_release(struct batch *b)
+{
+    free(b->prompt_id);
+    free(b->group);
+    free(b->ids);
+    free(b->n_prompt);
+    free(b->n_tok);
+    free(b->source);
+    free(b->age);
+    free(b->finish);
+    free(b->logp_behaviour);
+    free(b->logp);
+    free(b->logp_ref);
+    free(b->reward);
+    free(b->coef);
+    free(b->pair);
+    *b = (struct batch){0};
+}
+
+void batch_clear(struct batch *b)
+{
+    b->n = b->n_pair = 0;
+    b->written = 0;
+}
+
+const char *batch_column_name(enum batch_column c)
+{
+    switch (c) {
+    case COL_ROWS: return "rows";
+    case COL_BEHAVIOUR: return "logp_behaviour";
+    case COL_LOGP: return "logp";
+    case COL_LOGP_REF: return "logp_ref";
+    case COL_REWARD: return "reward";
+    case COL_PAIRS: return "pair";
+    case COL_COEF: return "coef";
+    }
+    return "?";
+}
+
+void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
+{
+    for (uint32_t c = 1; c <= COL_COEF; c <<= 1)
+        if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
+}

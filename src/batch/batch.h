@@ -1,0 +1,66 @@
+/* The batch: a table of sequences. Every stage of a step adds columns; each column has one writer, and reading a column
+ * that nobody wrote is a bug that aborts with the column's name. This struct is the documentation of the data flow. */
+#ifndef SAIL_BATCH_BATCH_H
+#define SAIL_BATCH_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum batch_column {
+    COL_ROWS = 1 << 0,     /* prompt_id, group, ids, n_prompt, n_tok, source, age, finish  <- data set, sampler */
+    COL_BEHAVIOUR = 1 << 1, /* logp_behaviour                                               <- sampler */
+    COL_LOGP = 1 << 2,     /* logp                                                         <- scorer */
+    COL_LOGP_REF = 1 << 3, /* logp_ref                                                     <- scorer */
+    COL_REWARD = 1 << 4,   /* reward (NaN: none)                                           <- labeler */
+    COL_PAIRS = 1 << 5,    /* pair[].{win, lose, p, margin, route}                         <- data set, labeler */
+    COL_COEF = 1 << 6,     /* coef                                                         <- objective */
+};
+
+enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY };
+enum route { ROUTE_OFFLINE, ROUTE_DP, ROUTE_PP, ROUTE_PR, ROUTE_COUNT };
+enum finish { FINISH_EOS, FINISH_LENGTH };
+
+struct pair {
+    int32_t win, lose; /* rows of the batch; for exact and soft labels: y1, y2 */
+    enum route route;
+    double p;      /* P(win beats lose): 1 for a hard or sampled label, the probability for a soft one */
+    double margin; /* reward difference or data-set margin; 0 when there is none */
+    double weight; /* importance weight of a stale pair, detached; 1 for fresh ones */
+    bool unlabelled; /* no verdict or a tie: kept for the counts, left out of the loss */
+};
+
+struct batch {
+    uint32_t written; /* COL_* */
+
+    int64_t n;                 /* rows: one sequence (prompt + completion) each */
+    int64_t *prompt_id;        /* (n) which prompt of the run */
+    int32_t *group;            /* (n) rows of one group are adjacent and share their prompt */
+    const int32_t **ids;       /* (n) prompt then completion, n_prompt + n_tok ids; borrowed */
+    int32_t *n_prompt, *n_tok; /* (n) tokens of the prompt, of the completion (EOS counted) */
+    enum source *source;       /* (n) */
+    int32_t *age;              /* (n) optimizer steps since it was sampled */
+    enum finish *finish;       /* (n) */
+    double *logp_behaviour;    /* (n) sum over completion tokens when sampled, T = 1, full vocabulary */
+    double *logp, *logp_ref;   /* (n) sums over completion tokens */
+    double *reward;            /* (n) */
+
+    int64_t n_pair;
+    struct pair *pair; /* (n_pair) */
+
+    double *coef; /* (n) dL/dlog pi(y_i) */
+
+    int64_t capacity, pair_capacity;
+};
+
+/* Storage for capacity rows and pair_capacity pairs, all columns; nothing written yet. */
+int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_err *err);
+void batch_release(struct batch *b);
+void batch_clear(struct batch *b); /* n = n_pair = 0, no column written */
+const char *batch_column_name(enum batch_column c);
+
+#define BATCH_NEED(b, columns) batch_need((b), (columns), __FILE__, __LINE__)
+void batch_need(const struct batch *b, uint32_t columns, const char *file, int line);
+
+#endif

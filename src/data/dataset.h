@@ -1,0 +1,61 @@
+/* Data sets: JSON lines (plain or gz) in TRL's formats, to token ids. The format is detected; mistakes name file and line. */
+#ifndef SAIL_DATA_DATASET_H
+#define SAIL_DATA_DATASET_H
+
+#include <jansson.h>
+
+#include "sail.h"
+#include "template/template.h"
+#include "tok/tokenizer.h"
+
+enum data_kind {
+    DATA_PROMPTS,    /* {"prompt"} */
+    DATA_COMPLETION, /* {"prompt","completion"} (and {"text"} / {"messages"}: empty prompt, all of it completion) */
+    DATA_PREFERENCE, /* {"prompt","chosen","rejected"}, or implicit */
+    DATA_UNPAIRED,   /* {"prompt","completion","label"} */
+};
+
+/* A token list of a row: offset into the data set's id pool. */
+struct span {
+    int64_t start;
+    int32_t n;
+};
+struct example {
+    struct span prompt, completion, chosen, rejected;
+    bool label;         /* unpaired */
+    double p;           /* P(chosen wins), default 1 */
+    double margin;      /* default 0 */
+    char route[12];     /* "offline", "dp", "pp", "pr": `sail grad` rows */
+    int64_t line;       /* 1-based, for messages */
+    int64_t text;       /* offset into the text pool: the prompt as text (rendered), NUL-terminated; -1: rows of ids */
+};
+
+struct dataset_options {
+    const struct tokenizer *tokenizer;   /* NULL: rows of ids only */
+    const struct chat_template *template; /* NULL: conversational rows are refused */
+    int32_t eos;          /* appended once to text completions that lack it; -1: none */
+    int32_t turn_end;     /* what the template ends a turn with, for conversational rows; -1: use eos */
+    int64_t max_length, max_prompt_length; /* 0: no limit. The prompt keeps its end, the completion its start */
+    int64_t max_rows;     /* 0: all */
+    bool want_prompts_only; /* preference files are read as their prompts */
+};
+struct dataset {
+    char *path;
+    enum data_kind kind;
+    bool conversational;
+    struct example *example;
+    int64_t n;
+    int32_t *ids; /* the pool */
+    char *text;
+    json_t **row; /* (n) the original rows, for labelers and templates */
+    int64_t n_truncated_prompts, n_truncated_completions, n_truncated_tokens;
+};
+/* Whole file. Errors: "train.jsonl:12: 'chosen' is missing: expected a string or a list of messages (row has: prompt, rejected)". */
+int dataset_open(struct dataset **out, const char *path, const struct dataset_options *o, sail_err *err);
+void dataset_free(struct dataset *d);
+static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
+
+/* Text of a prompt to ids: a plain string gets the post-processor's leading specials; messages go through the template. */
+int dataset_encode_prompt(const struct dataset_options *o, json_t *prompt, json_t *row, struct ids *out, struct buf *text, sail_err *err);
+
+#endif

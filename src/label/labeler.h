@@ -1,0 +1,47 @@
+/* Labelers: who wins. A labeler gives a reward to each completion, or a probability to a pair, or nothing: a labeler that
+ * fails never invents a verdict. */
+#ifndef SAIL_LABEL_LABELER_H
+#define SAIL_LABEL_LABELER_H
+
+#include <jansson.h>
+
+#include "batch/batch.h"
+
+/* What a labeler sees of a group: a prompt's text and its completions' texts (not tokens), and the data row's other keys. */
+struct label_request {
+    const char *id; /* stable: prompt number and step */
+    const char *prompt;
+    json_t *row;                    /* the data row, or NULL; borrowed */
+    const char *const *completions; /* (n) */
+    const bool *finished;           /* (n): ended by EOS */
+    int n;
+};
+struct label_answer {
+    double *reward; /* (n), NaN: none */
+    double p;       /* for n = 2: P(first beats second), or NaN when only rewards were given */
+};
+
+struct labeler;
+/* Rewards by rules on the completion's text; file or inline text in YAML or JSON, see docs/labelers.md: contains, regex, length,
+ * json_valid, ends_with, distinct-n, word lists, weighted sums. */
+int labeler_rule_open(struct labeler **out, const char *path, sail_err *err);
+/* An external program, started once and kept: JSON lines {"id","prompt","completions":[...]} in, {"id","rewards":[...]} or
+ * {"id","p":[...]} out; deadline in seconds for each answer. A bad answer leaves the row unlabelled and is counted. */
+int labeler_command_open(struct labeler **out, const char *command, double deadline_s, sail_err *err);
+/* A gold table: JSON lines {"prompt","completion","reward"}. */
+int labeler_table_open(struct labeler **out, const char *path, sail_err *err);
+void labeler_close(struct labeler *l);
+const char *labeler_name(const struct labeler *l);
+/* answer->reward has room for n. SAIL_FAILED only when the labeler as a whole is gone (not for one bad answer). */
+int labeler_ask(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err);
+int64_t labeler_bad_answers(const struct labeler *l);
+
+/* From two rewards to a pair. Ties (equal rewards) and NaN rewards are unlabelled. */
+enum pair_label { PAIR_LABEL_HARD, PAIR_LABEL_SOFT, PAIR_LABEL_SAMPLED };
+/* rows i, j of the batch, rewards ri, rj. hard: the larger wins, p = 1. soft: win = i, p = sigma((ri - rj)/temperature). sampled: the winner
+ * is drawn with that probability by uniform u, p = 1. margin = reward(win) - reward(lose). */
+struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_label rule, double temperature, double u);
+/* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. */
+void label_self(struct batch *b, double beta, uint64_t seed, uint64_t step);
+
+#endif

@@ -1,0 +1,108 @@
+/* One decoder-only transformer described by a config: scoring, gradients, adapters, saving. It knows nothing of pairs or
+ * rewards: model_accumulate(rows, coef) adds sum_i coef_i * grad log pi(y_i | x_i), and that is the only door to gradients. */
+#ifndef SAIL_MODEL_MODEL_H
+#define SAIL_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "sail.h"
+
+struct model;
+struct adapter;
+
+/* What is run: base weights, and an adapter on top or none. Cheap to copy; borrows both. */
+struct policy {
+    struct model *model;
+    struct adapter *adapter;
+};
+
+/* Sequences of a call, views into the batch's columns. Adjacent sequences with the same group number have the same prompt
+ * and share its computation. */
+struct sequences {
+    int64_t n;
+    const int32_t *const *ids; /* (n) n_prompt + n_tok ids each */
+    const int32_t *n_prompt, *n_tok, *group;
+};
+
+struct model_options {
+    enum dtype compute;   /* F32 or BF16 products */
+    bool train_full;      /* every parameter gets an f32 master and a gradient */
+    bool backward;        /* gradients will be asked for (adapter training needs it too) */
+    int64_t micro_tokens; /* most packed tokens of one forward/backward; 0: chosen by the engine */
+};
+
+int model_open(struct model **out, const char *path, const struct model_options *o, sail_err *err);
+void model_close(struct model *m);
+
+struct model_facts {
+    char family[32];
+    int64_t n_param, vocab, hidden, n_layer, n_head, n_kv, head_dim, inter, max_position;
+    int32_t eos[8];
+    int n_eos; /* generation_config.json first, else config.json */
+    int32_t bos, pad; /* -1: none */
+    bool tied, reward_head;
+    enum dtype file_dtype;
+};
+const struct model_facts *model_facts(const struct model *m);
+
+/* Checks ids against the vocabulary, completions for emptiness and lengths against the context. what names the row in errors. */
+int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int64_t n_tok, const char *what, sail_err *err);
+
+/* logp[i]: f64 sum over completion tokens. token_logp (NULL or ragged, the completions' tokens one after the other). */
+int model_score(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err);
+/* Reward models: the head's value at the last real token of prompt + completion. */
+int model_reward(struct policy p, const struct sequences *s, double *score, sail_err *err);
+
+/* How many of the sequences from `from` on fit one forward/backward (whole groups while possible, at least one). */
+int64_t model_micro_batch(const struct model *m, const struct sequences *s, int64_t from);
+/* Forward with the activations kept, then backward of the very same sequences: gradients += sum_i coef_i grad log pi(y_i).
+ * token_weight (NULL or ragged like token_logp) multiplies coef per token. On a reward model logp is the score. */
+int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err);
+int model_backward(struct policy p, const double *coef, const float *token_weight, sail_err *err);
+/* Both, micro-batch by micro-batch. */
+int model_accumulate(struct policy p, const struct sequences *s, const double *coef, sail_err *err);
+
+/* LoRA dropout of training forwards (0: off): the mask is keyed by seed, step, sequence, position, layer, module. */
+void adapter_dropout(struct adapter *a, uint64_t seed, uint64_t step, bool on);
+
+/* Trainable parameters of the policy: the adapter's, else (train_full) the model's. Borrowed; stable for the model's life. */
+struct param {
+    const char *name; /* as in the file that will be written: Hugging Face or PEFT name */
+    int n_dim;
+    int64_t dim[4];
+    int64_t n;
+    float *value, *grad; /* f32 */
+};
+int64_t policy_params(struct policy p, struct param **out);
+void policy_zero_grad(struct policy p);
+void policy_params_changed(struct policy p); /* after an optimizer step: compute copies are made again */
+
+struct lora_options {
+    int64_t r;
+    double alpha, dropout;
+    bool rslora;
+    const char *targets; /* "q_proj,v_proj", "all-linear" or NULL (all linear layers) */
+    uint64_t seed;
+};
+int adapter_create(struct adapter **out, struct model *m, const struct lora_options *o, sail_err *err); /* A random, B zero */
+int adapter_open(struct adapter **out, struct model *m, const char *path, bool trainable, sail_err *err);
+int adapter_copy(struct adapter **out, const struct adapter *a, sail_err *err); /* frozen copy: the reference of a continued adapter */
+void adapter_close(struct adapter *a);
+int adapter_save(const struct adapter *a, const char *folder, sail_err *err); /* PEFT: adapter_config.json, adapter_model.safetensors */
+
+/* A Hugging Face folder: config.json, generation_config.json, tokenizer files copied unchanged, weights in the dtype of the file that came in
+ * (dtype < 0) or the one asked for. With an adapter it is merged. Written durably. */
+int model_save(struct policy p, const char *folder, int dtype, sail_err *err);
+
+/* Bytes of the parts of a run: weights, layouts, activations of one micro-batch, optimizer; for the memory plan. */
+struct model_memory {
+    size_t weights, layouts, activations, gradients;
+};
+struct model_memory model_memory(const struct model *m);
+/* Useful floating-point operations of a forward over these sequences (shared prompts once, head on completion tokens, attention
+ * and adapters counted); backward of frozen weights is the same again, of trained ones twice. */
+double model_flops(struct policy p, const struct sequences *s);
+
+#endif

@@ -1,0 +1,54 @@
+/* Objectives: numbers in, loss and one coefficient per sequence out. Pure: no allocation, no randomness, no clock, no I/O.
+ * A new one is one function of about 15 lines with its equation, one row in the registry, one test, one row in docs/methods.md. */
+#ifndef SAIL_OBJECTIVE_OBJECTIVE_H
+#define SAIL_OBJECTIVE_OBJECTIVE_H
+
+#include "batch/batch.h"
+
+enum coupling { COUPLE_SEQUENCE, COUPLE_PAIR, COUPLE_GROUP, COUPLE_BATCH };
+enum baseline { BASELINE_NONE, BASELINE_LOG2, BASELINE_NUMBER, BASELINE_BATCH, BASELINE_LOO };
+enum label_rule { LABEL_EXACT, LABEL_SAMPLED };
+
+/* Constants of all methods, by the names of the options. Each objective reads its own. */
+struct objective_params {
+    double beta, eps, delta, lambda, gamma, tau; /* gamma: SimPO's margin, in sail-* the score coefficient of PR */
+    double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
+    enum baseline baseline;
+    double baseline_value; /* BASELINE_NUMBER */
+    enum label_rule label;
+};
+
+/* What one evaluation adds up; the caller zeroes it before the first micro-batch and reports means afterwards. */
+struct objective_stats {
+    double loss;      /* already scaled: sums to the batch's loss */
+    double n_pair;    /* labelled pairs seen */
+    double margin;    /* sum over pairs of beta * h */
+    double accuracy;  /* pairs with h > 0 */
+    double chosen, rejected; /* sums of beta * d(y) */
+    double entropy;   /* SAIL: sum of H(s) over self-labelled pairs */
+    double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
+};
+
+struct objective {
+    const char *name; /* "dpo" */
+    enum coupling coupling;
+    uint32_t needs;   /* COL_*: columns besides rows and logp */
+    /* Adds coef (already zeroed rows of this call) and stats. scale: 1 / labelled pairs of the whole optimizer batch (sft: 1 / tokens). */
+    void (*eval)(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
+    /* The loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. */
+    double (*at_reference)(const struct objective_params *p);
+    const char *equation, *paper;
+};
+
+const struct objective *objective_find(const char *name);
+const struct objective *objective_at(int i); /* NULL after the last */
+
+/* Zeroes coef, marks COL_COEF written, checks the needed columns, then eval. */
+void objective_eval(const struct objective *o, const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
+
+/* log sigma(x), sigma(x), binary entropy of sigma(z): exact in the tails. */
+double log_sigmoid(double x);
+double sigmoid(double x);
+double preference_entropy(double z);
+
+#endif

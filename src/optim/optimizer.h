@@ -1,0 +1,53 @@
+/* Optimizers over lists of f32 parameters (f64 arithmetic per element is allowed), torch's forms exactly; clipping by the global norm; learning-rate
+ * schedules. State is plain arrays that a checkpoint writes. */
+#ifndef SAIL_OPTIM_OPTIMIZER_H
+#define SAIL_OPTIM_OPTIMIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sail.h"
+
+enum optimizer_kind { OPTIM_ADAMW, OPTIM_RMSPROP, OPTIM_SGD, OPTIM_ADAFACTOR };
+struct optimizer_options {
+    enum optimizer_kind kind;
+    double beta1, beta2, eps, weight_decay; /* adamw */
+    double alpha;                           /* rmsprop's smoothing */
+    double momentum;                        /* rmsprop, sgd */
+    bool nesterov, centered;
+    double clip_threshold, decay_rate, eps1, eps2; /* adafactor; beta1 < 0: none */
+    bool scale_parameter, relative_step, warmup_init;
+};
+void optimizer_defaults(struct optimizer_options *o, enum optimizer_kind kind); /* torch's (transformers' for adafactor) */
+int optimizer_kind_find(enum optimizer_kind *out, const char *name, sail_err *err);
+
+/* A parameter as the optimizer sees it: the same order at every call and after a resume. */
+struct optim_param {
+    const char *name;
+    float *value, *grad;
+    int64_t n;
+    int n_dim;
+    int64_t dim[4];
+    bool decay; /* weight decay applies (matrices) */
+};
+
+struct optimizer;
+int optimizer_create(struct optimizer **out, const struct optimizer_options *o, const struct optim_param *p, int64_t n, sail_err *err);
+void optimizer_free(struct optimizer *o);
+/* sqrt of the sum of squares over all gradients, f64, in a fixed order. */
+double optimizer_grad_norm(const struct optim_param *p, int64_t n);
+/* torch's clip_grad_norm_: gradients *= min(1, max_norm / (norm + 1e-6)). */
+void optimizer_clip(const struct optim_param *p, int64_t n, double norm, double max_norm);
+void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr);
+/* The state as named arrays ("exp_avg.0", ...) and the step count, for checkpoints. */
+int64_t optimizer_state_count(const struct optimizer *o);
+void optimizer_state_at(const struct optimizer *o, int64_t i, char name[64], float **data, int64_t *n);
+int64_t optimizer_steps(const struct optimizer *o);
+void optimizer_set_steps(struct optimizer *o, int64_t steps);
+
+enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_INVERSE_SQRT };
+int schedule_find(enum schedule_kind *out, const char *name, sail_err *err);
+/* The factor of the base rate for the step-th update (0-based), transformers' definitions; constant has warm-up too. */
+double schedule_factor(enum schedule_kind kind, int64_t step, int64_t warmup, int64_t total);
+
+#endif

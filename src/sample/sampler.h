@@ -1,0 +1,46 @@
+/* Sampling: many rows at once with a key/value cache and continuous refill; the returns of one prompt share its prefill. */
+#ifndef SAIL_SAMPLE_SAMPLER_H
+#define SAIL_SAMPLE_SAMPLER_H
+
+#include "model/model.h"
+#include "batch/batch.h"
+
+struct sampler_options {
+    double temperature; /* 1: the policy itself */
+    int64_t top_k;      /* 0: off */
+    double top_p;       /* 1: off */
+    bool greedy;
+    int64_t max_new_tokens;
+    int64_t n_return; /* answers of each prompt */
+    int64_t n_slot;   /* rows decoded at once; 0: chosen */
+    uint64_t seed, step;
+    const int32_t *eos; /* any of these ends an answer (it is part of it) */
+    int n_eos;
+    bool ignore_eos; /* benchmarks */
+};
+
+struct prompt {
+    const int32_t *ids;
+    int32_t n;
+    uint64_t key; /* random numbers are keyed by it: the prompt's global number */
+};
+
+struct answer {
+    int64_t i, k;     /* prompt, return */
+    int32_t *ids;     /* completion, EOS included; owned by the result */
+    float *token_logp; /* T = 1, full vocabulary, from the very logits that were sampled */
+    int32_t n;
+    double logp;
+    enum finish finish;
+};
+
+struct sampler; /* the cache and buffers: kept between calls, grown when needed */
+int sampler_create(struct sampler **out, struct model *m, sail_err *err);
+void sampler_free(struct sampler *s);
+
+/* answers[i * n_return + k]; the memory belongs to the sampler until the next call. progress (may be NULL) is called with
+ * finished answers and sampled tokens now and then; returning false stops with SAIL_FAILED "interrupted". */
+int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o,
+                struct answer **answers, bool (*progress)(void *, int64_t done, int64_t tokens), void *context, sail_err *err);
+
+#endif

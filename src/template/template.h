@@ -1,0 +1,33 @@
+/* Chat templates: Jinja as transformers runs it (ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loopcontrols,
+ * generation blocks), bounded in steps, depth and output. */
+#ifndef SAIL_TEMPLATE_TEMPLATE_H
+#define SAIL_TEMPLATE_TEMPLATE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "sail.h"
+
+struct chat_template;
+
+/* From chat_template.jinja, tokenizer_config.json (string or named list) or a GGUF's tokenizer.chat_template. SAIL_FAILED
+ * with a message when there is none (template_exists asks beforehand) or its syntax is refused. *_token strings of
+ * tokenizer_config.json (or the GGUF's ids) become variables. */
+int template_open(struct chat_template **out, const char *path, sail_err *err);
+bool template_exists(const char *path);
+/* From source text; specials: object of *_token strings or NULL. */
+int template_parse(struct chat_template **out, const char *source, json_t *specials, sail_err *err);
+void template_close(struct chat_template *t);
+
+struct template_options {
+    bool add_generation_prompt;
+    bool continue_final_message; /* cut after the last message's content */
+    time_t now;                  /* UTC; what strftime_now sees */
+};
+/* row: an object with "messages" and whatever else the template should see. Appends to out. A template's own refusal
+ * (raise_exception, an undefined operation) is SAIL_FAILED with the message. */
+int template_render(const struct chat_template *t, json_t *row, const struct template_options *o, struct buf *out, sail_err *err);
+
+#endif

@@ -1,0 +1,37 @@
+/* Tokenizers: text to ids and back, exactly as the tokenizer file says (tokenizer.json of a folder, or a GGUF's own keys). */
+#ifndef SAIL_TOK_TOKENIZER_H
+#define SAIL_TOK_TOKENIZER_H
+
+#include <stdbool.h>
+
+#include "base/mem.h"
+#include "sail.h"
+
+struct tokenizer;
+
+struct ids {
+    int32_t *id;
+    size_t n, capacity;
+};
+void ids_release(struct ids *v);
+int ids_push(struct ids *v, int32_t id, sail_err *err);
+
+/* path: a model folder with tokenizer.json (and tokenizer_config.json), or a .gguf file (vocabulary-only ones too). */
+int tokenizer_open(struct tokenizer **out, const char *path, sail_err *err);
+/* True when the folder or file has a tokenizer at all (rows of ids need none). */
+bool tokenizer_exists(const char *path);
+void tokenizer_close(struct tokenizer *t);
+
+/* Appends the ids of text[0..len). special: what the post-processor adds (BOS, ...) too. */
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, struct ids *out, sail_err *err);
+/* Appends the ids that the post-processor puts before a text (usually BOS or nothing). */
+int tokenizer_leading_specials(const struct tokenizer *t, struct ids *out, sail_err *err);
+int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct buf *out, sail_err *err);
+
+int32_t tokenizer_find(const struct tokenizer *t, const char *token); /* -1: none; added tokens too */
+const char *tokenizer_token(const struct tokenizer *t, int32_t id);   /* NULL: none. Borrowed */
+int32_t tokenizer_eos(const struct tokenizer *t); /* from tokenizer_config.json's eos_token or GGUF; -1: not said */
+int32_t tokenizer_bos(const struct tokenizer *t);
+int32_t tokenizer_size(const struct tokenizer *t); /* largest id + 1 */
+
+#endif
