@@ -1,0 +1,48 @@
+# Thin front of CMake. `make demo` and `make test` each work as the first command on a bare Debian.
+BUILD ?= build
+PREFIX ?= /usr/local
+SEEDS ?= 1
+PACKAGES = gcc cmake ninja-build pkg-config libdnnl-dev libjansson-dev libyaml-dev libonig-dev libutf8proc-dev librandom123-dev zlib1g-dev libcmocka-dev
+SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+CMAKE_FLAGS ?=
+
+.PHONY: all deps ready test check-long asan demo bench install clean
+
+all: ready
+	cmake --preset release -B $(BUILD) $(CMAKE_FLAGS) >/dev/null
+	cmake --build $(BUILD)
+
+# Installs the Debian packages that the build and the tests need.
+deps:
+	@echo "installing: $(PACKAGES)"
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES)
+
+# Calls deps only when something is missing.
+ready:
+	@if command -v dpkg-query >/dev/null && ! dpkg-query -W -f='$${Status}\n' $(PACKAGES) 2>/dev/null | awk '/install ok installed/ {n++} END {exit n != $(words $(PACKAGES))}'; then \
+	  $(MAKE) deps; fi
+
+test: all
+	tools/check_layers.sh
+	ctest --test-dir $(BUILD) --output-on-failure -LE long -j2
+
+check-long: all
+	ctest --test-dir $(BUILD) --output-on-failure -j2
+
+asan: ready
+	cmake --preset asan -B build-asan $(CMAKE_FLAGS) >/dev/null
+	cmake --build build-asan
+	ctest --test-dir build-asan --output-on-failure -LE "long|slow" -j2
+
+demo: all
+	SAIL=$(BUILD)/sail examples/demo/run.sh $(SEEDS)
+
+bench: all
+	bench/run.sh $(BUILD)/sail
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-asan build-clang

@@ -1,0 +1,51 @@
+/* The program: parse, run, print the error. It includes nothing but the public header. */
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sail.h"
+
+/* The first signal asks for a clean stop, the second one ends the program. */
+static void on_signal(int number)
+{
+    static volatile sig_atomic_t asked;
+    if (asked) _exit(128 + number);
+    asked = 1;
+    sail_interrupt();
+}
+
+static int complain(const sail_err *err)
+{
+    fprintf(stderr, "sail: error: %s\n", err->message);
+    return sail_exit_code(err->code);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        sail_config_help(argc > 2 ? argv[2] : NULL, argc < 2 ? stderr : stdout);
+        return argc < 2 ? SAIL_USAGE : SAIL_OK;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("sail %s\n", sail_version());
+        return 0;
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+
+    sail_err err = {0};
+    sail_config *config = NULL;
+    int rc = sail_config_create(&config, argv[1], &err);
+    if (!rc) rc = sail_config_parse(config, argc - 2, argv + 2, &err);
+    if (!rc && sail_config_wants_help(config))
+        sail_config_help(argv[1], stdout);
+    else if (!rc)
+        rc = sail_run(config, &err);
+    sail_config_free(config);
+    if (!rc && (fflush(stdout) || ferror(stdout))) {
+        fprintf(stderr, "sail: error: standard output: write failed\n");
+        return SAIL_FAILED;
+    }
+    return rc ? complain(&err) : 0;
+}

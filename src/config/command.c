@@ -1,0 +1,66 @@
+#include "config/command.h"
+
+#include <string.h>
+
+static const struct command_row commands[] = {
+    {CMD_ALIGN, "align", "align a model online or offline (DPO, SAIL, ...)", "sail align --model DIR --data F.jsonl --out RUN [--method NAME]", false},
+    {CMD_SFT, "sft", "supervised fine-tuning on completions", "sail sft --model DIR --data F.jsonl --out RUN", false},
+    {CMD_REWARD, "reward", "train a reward model on preferences", "sail reward --model DIR --data F.jsonl --out RUN", false},
+    {CMD_EVAL, "eval", "reward, win rate, KL, perplexity of a model", "sail eval --model DIR --data F.jsonl [--prompts P.jsonl]", false},
+    {CMD_GENERATE, "generate", "sample answers", "sail generate --model DIR --prompts P.jsonl --out O.jsonl", false},
+    {CMD_SCORE, "score", "log-probs of given completions, or rewards", "sail score --model DIR --data F.jsonl --out O.jsonl", false},
+    {CMD_GRAD, "grad", "the gradient of one batch, as safetensors", "sail grad --model DIR --data F.jsonl --method NAME --out G.safetensors", false},
+    {CMD_TOKENIZE, "tokenize", "text to ids and back", "sail tokenize --model DIR (--text-file F | --json-file F)", false},
+    {CMD_TEMPLATE, "template", "render chats with the model's template", "sail template --model DIR --messages F.jsonl", false},
+    {CMD_CONVERT, "convert", "between Hugging Face folders and GGUF; merge adapters", "sail convert --model DIR_OR_GGUF --out DIR_OR_F.gguf", false},
+    {CMD_INSPECT, "inspect", "what a model is and what it needs", "sail inspect MODEL", true},
+    {CMD_METHODS, "methods", "the table of methods", "sail methods [--json]", false},
+    {CMD_REPORT, "report", "write a run's report.html again", "sail report RUN", true},
+    {CMD_BENCH, "bench", "speed on this machine", "sail bench train|score|generate --model DIR ...", true},
+};
+
+const struct command_row *command_at(int i)
+{
+    return i >= 0 && i < (int)(sizeof commands / sizeof *commands) ? &commands[i] : NULL;
+}
+
+const struct command_row *command_find(const char *name)
+{
+    for (int i = 0; command_at(i); i++)
+        if (!strcmp(commands[i].name, name)) return &commands[i];
+    return NULL;
+}
+
+/* Levenshtein distance, rows of at most 64 letters. */
+static int edit_distance(const char *a, const char *b)
+{
+    int na = (int)strlen(a), nb = (int)strlen(b), row[65];
+    if (na > 64 || nb > 64) return 64;
+    for (int j = 0; j <= nb; j++) row[j] = j;
+    for (int i = 1; i <= na; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= nb; j++) {
+            int above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (above + 1 < best) best = above + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+            diagonal = above;
+        }
+    }
+    return row[nb];
+}
+
+const char *nearest_name(const char *typed, const char *const *names, int n)
+{
+    int best = (int)strlen(typed) / 2 + 1;
+    const char *found = NULL;
+    for (int i = 0; i < n; i++) {
+        int d = edit_distance(typed, names[i]);
+        if (d < best) {
+            best = d;
+            found = names[i];
+        }
+    }
+    return found;
+}

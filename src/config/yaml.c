@@ -1,0 +1,96 @@
+#include "config/yaml.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <errno.h>
+#include <string.h>
+#include <yaml.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+struct reader {
+    yaml_parser_t parser;
+    yaml_event_t event;
+    bool has_event;
+    const char *path;
+};
+
+static int next_event(struct reader *r, sail_err *err)
+{
+    if (r->has_event) yaml_event_delete(&r->event);
+    r->has_event = false;
+    if (!yaml_parser_parse(&r->parser, &r->event))
+        return err_set(err, SAIL_USAGE, "%s:%zu: not YAML: %s", r->path, r->parser.problem_mark.line + 1, r->parser.problem ? r->parser.problem : "unreadable");
+    r->has_event = true;
+    return SAIL_OK;
+}
+
+static int refuse(const struct reader *r, const char *expected, sail_err *err)
+{
+    return err_set(err, SAIL_USAGE, "%s:%zu: expected %s", r->path, r->event.start_mark.line + 1, expected);
+}
+
+/* A scalar, or a sequence of scalars joined by commas. */
+static int read_value(struct reader *r, struct buf *value, sail_err *err)
+{
+    int rc = next_event(r, err);
+    if (rc) return rc;
+    buf_clear(value);
+    if (r->event.type == YAML_SCALAR_EVENT) {
+        buf_append(value, r->event.data.scalar.value, r->event.data.scalar.length);
+        return SAIL_OK;
+    }
+    if (r->event.type != YAML_SEQUENCE_START_EVENT) return refuse(r, "a value or a list of values", err);
+    while (!(rc = next_event(r, err)) && r->event.type != YAML_SEQUENCE_END_EVENT) {
+        if (r->event.type != YAML_SCALAR_EVENT) return refuse(r, "a plain value in the list", err);
+        if (value->len) buf_putc(value, ',');
+        buf_append(value, r->event.data.scalar.value, r->event.data.scalar.length);
+    }
+    return rc;
+}
+
+static int read_pairs(struct reader *r, int (*set)(void *, const char *, const char *, sail_err *), void *context, sail_err *err)
+{
+    int rc;
+    do { // stream start, document start
+        if ((rc = next_event(r, err))) return rc;
+        if (r->event.type == YAML_STREAM_END_EVENT) return SAIL_OK; // an empty file
+    } while (r->event.type == YAML_STREAM_START_EVENT || r->event.type == YAML_DOCUMENT_START_EVENT);
+    if (r->event.type != YAML_MAPPING_START_EVENT) return refuse(r, "a mapping (key: value)", err);
+    struct buf key, value;
+    buf_init(&key, 4096);
+    buf_init(&value, (size_t)1 << 20);
+    while (!rc && !(rc = next_event(r, err)) && r->event.type != YAML_MAPPING_END_EVENT) {
+        if (r->event.type != YAML_SCALAR_EVENT) {
+            rc = refuse(r, "an option's name", err);
+            break;
+        }
+        size_t line = r->event.start_mark.line + 1;
+        buf_clear(&key);
+        buf_append(&key, r->event.data.scalar.value, r->event.data.scalar.length);
+        rc = read_value(r, &value, err);
+        if (!rc && (key.failed || value.failed)) rc = err_set(err, SAIL_USAGE, "%s:%zu: too long", r->path, line);
+        if (!rc && (rc = set(context, key.data ? key.data : "", value.data ? value.data : "", err))) err_context(err, "%s:%zu", r->path, line);
+    }
+    buf_release(&key);
+    buf_release(&value);
+    return rc;
+}
+
+int yaml_read_flat(const char *path, int (*set)(void *, const char *, const char *, sail_err *), void *context, sail_err *err)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f) return err_set(err, SAIL_USAGE, "%s: %s", path, strerror(errno));
+    struct reader r = {.path = path};
+    if (!yaml_parser_initialize(&r.parser)) {
+        fclose(f);
+        return err_memory(err, sizeof r.parser);
+    }
+    yaml_parser_set_input_file(&r.parser, f);
+    int rc = read_pairs(&r, set, context, err);
+    if (r.has_event) yaml_event_delete(&r.event);
+    yaml_parser_delete(&r.parser);
+    fclose(f);
+    return rc;
+}
