@@ -1,0 +1,58 @@
+#include <stdlib.h>
+
+#include "backend/ref/ref.h"
+
+static double logit(const void *h, enum dtype t, const struct weight *w, int64_t v, double softcap, double scale, double *slope)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < w->n_in; i++) sum += rounded(element(h, t, i), w->compute) * weight_element(w, v, i);
+    return soft_cap(scale * sum, softcap, slope);
+}
+
+void ref_head_fwd(float *logp, float *lse, const void *h, enum dtype t, int64_t ldh, const struct weight *w, const int32_t *target,
+                  int64_t n, float softcap, float scale)
+{
+#pragma omp parallel for num_threads(backend_thread_count())
+    for (int64_t r = 0; r < n; r++) {
+        const void *row = (const char *)h + (size_t)(r * ldh) * dtype_size(t);
+        double max = -INFINITY, sum = 0, chosen = 0; // sum of exp(z - max)
+        BUG_ON(target[r] < 0 || target[r] >= w->n_out, "token %d of a vocabulary of %lld", target[r], (long long)w->n_out);
+        for (int64_t v = 0; v < w->n_out; v++) {
+            double z = logit(row, t, w, v, softcap, scale, NULL);
+            if (v == target[r]) chosen = z;
+            if (z > max) {
+                sum = sum * exp(max - z) + 1;
+                max = z;
+            } else {
+                sum += exp(z - max);
+            }
+        }
+        lse[r] = (float)(max + log(sum));
+        logp[r] = (float)(chosen - max - log(sum));
+    }
+}
+
+// d logp / d z_v = [v = target] - exp(z_v - lse)
+void ref_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh, const struct weight *w, const int32_t *target,
+                  const float *lse, const float *coef, int64_t n, float softcap, float scale)
+{
+    int64_t c = w->n_in;
+    double *sum = calloc((size_t)(n * c) + 1, sizeof *sum), *column = malloc((size_t)c * sizeof *column + 1);
+    BUG_ON(!sum || !column, "out of memory in the reference head");
+    for (int64_t v = 0; v < w->n_out; v++) {
+        for (int64_t i = 0; i < c; i++) column[i] = 0;
+        for (int64_t r = 0; r < n; r++) {
+            const void *row = (const char *)h + (size_t)(r * ldh) * dtype_size(t);
+            double slope, z = logit(row, t, w, v, softcap, scale, &slope);
+            double dz = coef[r] * ((v == target[r]) - exp(z - lse[r])) * slope * scale;
+            for (int64_t i = 0; i < c; i++) {
+                sum[r * c + i] += dz * weight_element(w, v, i);
+                column[i] += dz * rounded(element(row, t, i), w->compute);
+            }
+        }
+        for (int64_t i = 0; dw && i < c; i++) dw[v * c + i] = (float)(dw[v * c + i] + column[i]);
+    }
+    for (int64_t i = 0; i < n * c; i++) dh[i] = (float)sum[i];
+    free(sum);
+    free(column);
+}
