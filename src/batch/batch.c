@@ -55,6 +55,58 @@ void batch_clear(struct batch *b)
     b->written = 0;
 }
 
+void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64_t n, struct pair *pair_room)
+{
+    *slice = *b;
+    slice->n = slice->capacity = n;
+#define SHIFT(field) slice->field += from
+    SHIFT(prompt_id);
+    SHIFT(group);
+    SHIFT(ids);
+    SHIFT(n_prompt);
+    SHIFT(n_tok);
+    SHIFT(source);
+    SHIFT(age);
+    SHIFT(finish);
+    SHIFT(logp_behaviour);
+    SHIFT(logp);
+    SHIFT(logp_ref);
+    SHIFT(reward);
+    SHIFT(coef);
+#undef SHIFT
+    slice->pair = pair_room;
+    slice->n_pair = 0;
+    for (int64_t k = 0; k < b->n_pair; k++) {
+        struct pair q = b->pair[k];
+        const bool win = q.win >= from && q.win < from + n, lose = q.lose >= from && q.lose < from + n;
+        BUG_ON(win != lose, "pair %lld lies across a cut of the batch", (long long)k);
+        if (!win) continue;
+        q.win -= (int32_t)from;
+        q.lose -= (int32_t)from;
+        pair_room[slice->n_pair++] = q;
+    }
+    slice->pair_capacity = slice->n_pair;
+}
+
+void batch_move_row(struct batch *b, int64_t to, int64_t from)
+{
+#define MOVE(field) b->field[to] = b->field[from]
+    MOVE(prompt_id);
+    MOVE(group);
+    MOVE(ids);
+    MOVE(n_prompt);
+    MOVE(n_tok);
+    MOVE(source);
+    MOVE(age);
+    MOVE(finish);
+    MOVE(logp_behaviour);
+    MOVE(logp);
+    MOVE(logp_ref);
+    MOVE(reward);
+    MOVE(coef);
+#undef MOVE
+}
+
 const char *batch_column_name(enum batch_column c)
 {
     switch (c) {

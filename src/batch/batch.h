@@ -58,6 +58,10 @@ struct batch {
 int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_err *err);
 void batch_release(struct batch *b);
 void batch_clear(struct batch *b); /* n = n_pair = 0, no column written */
+/* A view of rows [from, from + n) and of the pairs inside them (rows of a pair are adjacent); pair indices are counted from `from` in
+ * pair_room (n / 2 pairs). Columns written through the view land in b; its `written` is its own. Never released. */
+void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64_t n, struct pair *pair_room);
+void batch_move_row(struct batch *b, int64_t to, int64_t from); /* copies all columns of a row */
 const char *batch_column_name(enum batch_column c);
 
 #define BATCH_NEED(b, columns) batch_need((b), (columns), __FILE__, __LINE__)

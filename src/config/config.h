@@ -21,6 +21,7 @@ enum command {
     CMD_INSPECT = 1 << 11,
     CMD_BENCH = 1 << 12,
     CMD_REPORT = 1 << 13,
+    CMD_LABEL = 1 << 14,
 };
 
 /* Types of options.def: STR (char *, NULL when absent), INT (int64_t), F64 (double), BOOL. */

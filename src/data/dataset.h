@@ -55,7 +55,5 @@ int dataset_open(struct dataset **out, const char *path, const struct dataset_op
 void dataset_free(struct dataset *d);
 static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
 
-/* Text of a prompt to ids: a plain string gets the post-processor's leading specials; messages go through the template. */
-int dataset_encode_prompt(const struct dataset_options *o, json_t *prompt, json_t *row, struct ids *out, struct buf *text, sail_err *err);
 
 #endif

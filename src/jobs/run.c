@@ -7,7 +7,17 @@ static const struct {
     enum command command;
     int (*job)(const sail_config *, sail_err *);
 } jobs[] = {
-    {0, NULL},
+    {CMD_SCORE, job_score},
+    {CMD_GRAD, job_grad},
+    {CMD_GENERATE, job_generate},
+    {CMD_TOKENIZE, job_tokenize},
+    {CMD_ALIGN, job_align},
+    {CMD_SFT, job_sft},
+    {CMD_EVAL, job_eval},
+    {CMD_LABEL, job_label},
+    {CMD_METHODS, job_methods},
+    {CMD_BENCH, job_bench},
+    {CMD_REPORT, job_report},
 };
 
 int sail_run(const sail_config *config, sail_err *err)

@@ -35,8 +35,8 @@ struct objective {
     uint32_t needs;   /* COL_*: columns besides rows and logp */
     /* Adds coef (already zeroed rows of this call) and stats. scale: 1 / labelled pairs of the whole optimizer batch (sft: 1 / tokens). */
     void (*eval)(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
-    /* The loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. */
-    double (*at_reference)(const struct objective_params *p);
+    /* A pair's loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. */
+    double (*at_reference)(const struct objective_params *p, const struct pair *q);
     const char *equation, *paper;
 };
 
@@ -46,9 +46,39 @@ const struct objective *objective_at(int i); /* NULL after the last */
 /* Zeroes coef, marks COL_COEF written, checks the needed columns, then eval. */
 void objective_eval(const struct objective *o, const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
 
+/* What the objective couples with these constants: a baseline over the batch couples the batch. */
+enum coupling objective_coupling(const struct objective *o, const struct objective_params *p);
+
+/* "none", "log2", "batch", "loo" or a number. */
+int baseline_parse(const char *text, enum baseline *out, double *value, sail_err *err);
+
 /* log sigma(x), sigma(x), binary entropy of sigma(z): exact in the tails. */
 double log_sigmoid(double x);
 double sigmoid(double x);
 double preference_entropy(double z);
+double log1m_exp(double x); /* log(1 - e^x), x < 0 */
+
+/* Helpers of the objectives. d(y) = log pi - log ref of a row. */
+static inline double log_ratio(const struct batch *b, int32_t row) { return b->logp[row] - b->logp_ref[row]; }
+/* Adds a pair's loss and coefficients, times its weight and the scale. */
+static inline void pair_add(struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double loss, double dwin, double dlose)
+{
+    b->coef[q->win] += q->weight * scale * dwin;
+    b->coef[q->lose] += q->weight * scale * dlose;
+    s->loss += q->weight * scale * loss;
+}
+/* The implicit rewards of a pair, for the metrics. */
+static inline void pair_measure(const struct batch *b, const struct pair *q, double beta, struct objective_stats *s)
+{
+    const double dw = log_ratio(b, q->win), dl = log_ratio(b, q->lose);
+    s->n_pair++;
+    s->chosen += beta * dw;
+    s->rejected += beta * dl;
+    s->margin += beta * (dw - dl);
+    s->accuracy += dw > dl;
+}
+
+extern const struct objective objective_sail; /* sail.c */
+extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
 
 #endif

@@ -1,0 +1,19 @@
+/* A GGUF file's tensors under Hugging Face names and in Hugging Face layout, and its keys as a config.json. */
+#ifndef SAIL_IO_GGUF_WEIGHTS_H
+#define SAIL_IO_GGUF_WEIGHTS_H
+
+#include <jansson.h>
+
+#include "sail.h"
+#include "tensor/tensor.h"
+
+struct gguf_weights;
+/* *tensor: a list of *n borrowed tensors that the caller frees (the list only); *config: a new reference. */
+int gguf_weights_open(struct gguf_weights **out, const char *path, const struct tensor ***tensor, int64_t *n, json_t **config, sail_err *err);
+void gguf_weights_close(struct gguf_weights *g);
+/* NULL for quantised and permuted tensors. */
+const void *gguf_weights_map(const struct gguf_weights *g, const struct tensor *t);
+int gguf_weights_load(const struct gguf_weights *g, const struct tensor *t, void *dst, enum dtype dt, sail_err *err);
+void gguf_weights_drop(const struct gguf_weights *g, const struct tensor *t);
+
+#endif

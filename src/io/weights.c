@@ -1,0 +1,189 @@
+/* A model's weights from a folder of safetensors (one file or shards with an index) or a GGUF file: one face. */
+#include "io/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "io/gguf_weights.h"
+#include "io/safetensors.h"
+
+struct weights {
+    char *path;
+    json_t *config, *generation;
+    struct safetensors *shard;
+    int64_t n_shard;
+    const struct tensor **tensor; /* of all shards, or of the GGUF file */
+    int64_t n;
+    struct gguf_weights *gguf;    /* NULL: a folder */
+};
+
+static int load_json(const char *folder, const char *name, bool needed, json_t **out, sail_err *err)
+{
+    char *path = path_join(folder, name), *text;
+    size_t n;
+    int rc = SAIL_OK;
+    *out = NULL;
+    if (!path_exists(path)) {
+        if (needed) rc = err_set(err, SAIL_FAILED, "%s: no such file: expected a Hugging Face model folder (config.json, model.safetensors) or a .gguf file", path);
+    } else if (!(rc = file_read(path, (size_t)1 << 28, &text, &n, err))) {
+        json_error_t why;
+        *out = json_loadb(text, n, 0, &why);
+        free(text);
+        if (!json_is_object(*out)) rc = err_set(err, SAIL_FAILED, "%s:%d: not a JSON object: %s", path, *out ? 0 : why.line, *out ? "another type" : why.text);
+    }
+    free(path);
+    return rc;
+}
+
+static int open_shard(struct weights *w, const char *name, sail_err *err)
+{
+    char *path = path_join(w->path, name);
+    int rc = safetensors_open(&w->shard[w->n_shard], path, err);
+    if (!rc) w->n_shard++;
+    free(path);
+    return rc;
+}
+
+/* A shard's name must stay inside the folder: decided on the text, since hub caches are symlinks that lead outside. */
+static bool plain_name(const char *s)
+{
+    const size_t n = strlen(s);
+    if (n < 13 || s[0] == '.' || strcmp(s + n - 12, ".safetensors")) return false;
+    return strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+static int64_t shard_index(const struct weights *w, const char *name)
+{
+    for (int64_t i = 0; i < w->n_shard; i++) {
+        const char *slash = strrchr(w->shard[i].path, '/');
+        if (!strcmp(slash ? slash + 1 : w->shard[i].path, name)) return i;
+    }
+    return -1;
+}
+
+static int open_index(struct weights *w, json_t *index, sail_err *err)
+{
+    json_t *map = json_object_get(index, "weight_map"), *value;
+    const char *name;
+    if (!json_is_object(map)) return err_set(err, SAIL_FAILED, "%s/model.safetensors.index.json: \"weight_map\": expected an object", w->path);
+    int rc = mem_alloc(&w->shard, json_object_size(map), sizeof *w->shard, err);
+    json_object_foreach(map, name, value)
+    {
+        const char *file = json_string_value(value);
+        if (rc) break;
+        if (!file || !plain_name(file)) return err_set(err, SAIL_FAILED, "%s/model.safetensors.index.json: '%s': '%s' is not a plain .safetensors file name", w->path, name, file ? file : "?");
+        if (shard_index(w, file) < 0) rc = open_shard(w, file, err);
+        if (!rc && !safetensors_find(&w->shard[shard_index(w, file)], name))
+            rc = err_set(err, SAIL_FAILED, "%s/%s: tensor '%s' is not there, though the index says so", w->path, file, name);
+    }
+    return rc;
+}
+
+static int collect(struct weights *w, sail_err *err)
+{
+    for (int64_t s = 0; s < w->n_shard; s++) w->n += w->shard[s].n;
+    int rc = mem_alloc(&w->tensor, (size_t)w->n, sizeof *w->tensor, err);
+    int64_t n = 0;
+    for (int64_t s = 0; !rc && s < w->n_shard; s++)
+        for (int64_t i = 0; !rc && i < w->shard[s].n; i++) {
+            for (int64_t k = 0; k < s; k++)
+                if (safetensors_find(&w->shard[k], w->shard[s].tensor[i].name))
+                    return err_set(err, SAIL_FAILED, "%s: tensor '%s' is in two shards", w->path, w->shard[s].tensor[i].name);
+            w->tensor[n++] = &w->shard[s].tensor[i];
+        }
+    return rc;
+}
+
+static int open_folder(struct weights *w, sail_err *err)
+{
+    int rc = load_json(w->path, "config.json", true, &w->config, err);
+    if (!rc) rc = load_json(w->path, "generation_config.json", false, &w->generation, err);
+    if (rc) return rc;
+    char *single = path_join(w->path, "model.safetensors");
+    const bool one = path_exists(single);
+    free(single);
+    if (one) {
+        rc = mem_alloc(&w->shard, 1, sizeof *w->shard, err);
+        if (!rc) rc = open_shard(w, "model.safetensors", err);
+    } else {
+        json_t *index;
+        if (!(rc = load_json(w->path, "model.safetensors.index.json", false, &index, err)))
+            rc = index ? open_index(w, index, err) : err_set(err, SAIL_FAILED, "%s: no model.safetensors and no model.safetensors.index.json", w->path);
+        json_decref(index);
+    }
+    return rc ? rc : collect(w, err);
+}
+
+int weights_open(struct weights **out, const char *path, sail_err *err)
+{
+    struct weights *w;
+    *out = NULL;
+    if (mem_alloc(&w, 1, sizeof *w, err)) return SAIL_FAILED;
+    w->path = mem_strdup(path);
+    const size_t n = strlen(path);
+    int rc;
+    if (n > 5 && !strcmp(path + n - 5, ".gguf")) {
+        rc = gguf_weights_open(&w->gguf, path, &w->tensor, &w->n, &w->config, err);
+    } else if (!path_is_dir(path)) {
+        rc = err_set(err, SAIL_FAILED, "%s: expected a model folder or a .gguf file, got %s", path, path_exists(path) ? "another file" : "nothing there");
+    } else {
+        rc = open_folder(w, err);
+    }
+    if (rc)
+        weights_close(w);
+    else
+        *out = w;
+    return rc;
+}
+
+void weights_close(struct weights *w)
+{
+    if (!w) return;
+    for (int64_t i = 0; i < w->n_shard; i++) safetensors_close(&w->shard[i]);
+    free(w->shard);
+    free(w->tensor);
+    gguf_weights_close(w->gguf);
+    json_decref(w->config);
+    json_decref(w->generation);
+    free(w->path);
+    free(w);
+}
+
+const char *weights_path(const struct weights *w) { return w->path; }
+bool weights_is_gguf(const struct weights *w) { return w->gguf != NULL; }
+json_t *weights_config(const struct weights *w) { return w->config; }
+json_t *weights_generation_config(const struct weights *w) { return w->generation; }
+int64_t weights_count(const struct weights *w) { return w->n; }
+const struct tensor *weights_at(const struct weights *w, int64_t i) { return w->tensor[i]; }
+
+const struct tensor *weights_find(const struct weights *w, const char *name)
+{
+    for (int64_t i = 0; i < w->n; i++)
+        if (!strcmp(w->tensor[i]->name, name)) return w->tensor[i];
+    return NULL;
+}
+
+const void *weights_map(const struct weights *w, const struct tensor *t)
+{
+    const void *data = w->gguf ? gguf_weights_map(w->gguf, t) : t->data;
+    return (uintptr_t)data % dtype_size(t->dtype) ? NULL : data;
+}
+
+int weights_load(const struct weights *w, const struct tensor *t, void *dst, enum dtype dt, sail_err *err)
+{
+    if (w->gguf) return gguf_weights_load(w->gguf, t, dst, dt, err);
+    if (t->dtype > DTYPE_F64) return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected floats, got %s", w->path, t->name, dtype_name(t->dtype));
+    tensor_convert(dst, dt, t->data, t->dtype, tensor_count(t));
+    return SAIL_OK;
+}
+
+void weights_drop(const struct weights *w, const struct tensor *t)
+{
+    if (w->gguf)
+        gguf_weights_drop(w->gguf, t);
+    else
+        file_map_drop(t->data, (size_t)tensor_count(t) * dtype_size(t->dtype));
+}

@@ -1,0 +1,253 @@
+/* sail bench train|score|generate: real work on real rows, timed after two warm-up steps, beside what this machine can do at most. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "jobs/jobs.h"
+#include "train/run.h"
+
+enum { WARM_UP = 2 };
+
+struct bench_result {
+    const char *what;
+    double seconds; /* median step times steps, for rates */
+    double median_step_s;
+    int64_t steps, pairs, tokens;
+    double flops; /* useful, of all timed steps */
+    struct step_timing phase;
+    enum dtype dtype;
+};
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double peak_rss_mib(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024;
+}
+
+static void print_result(const sail_config *c, const struct bench_result *b)
+{
+    const double peak = backend_peak_gflops(b->dtype), rate = b->flops / b->seconds / 1e9;
+    const char *dtype = b->dtype == DTYPE_BF16 ? "bf16" : "f32";
+    if (c->json) {
+        printf("{\"what\": \"%s\", \"model\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, \"steps\": %lld, \"pairs_per_s\": %.6g, \"tokens_per_s\": %.6g, \"s_per_step\": %.6g, "
+               "\"median_step_s\": %.6g, \"useful_gflops\": %.6g, \"peak_gflops\": %.6g, \"share_of_peak\": %.4f, \"peak_rss_mib\": %.1f, "
+               "\"sample_s\": %.6g, \"label_s\": %.6g, \"reference_s\": %.6g, \"train_s\": %.6g, \"optimizer_s\": %.6g, \"machine\": \"%s\"}\n",
+               b->what, c->model, dtype, backend_thread_count(), (long long)b->steps, (double)b->pairs / b->seconds, (double)b->tokens / b->seconds,
+               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, peak_rss_mib(), b->phase.sample, b->phase.label, b->phase.reference, b->phase.train,
+               b->phase.optimizer, backend_describe());
+        return;
+    }
+    printf("%s, %s, %d threads, %s\n", b->what, dtype, backend_thread_count(), backend_describe());
+    if (b->pairs) printf("  pairs/s          %10.3f\n", (double)b->pairs / b->seconds);
+    printf("  tokens/s         %10.1f\n", (double)b->tokens / b->seconds);
+    printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", b->seconds / (double)b->steps, (long long)b->steps, b->median_step_s);
+    printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured\n", rate, 100 * rate / peak, peak);
+    printf("  peak memory MiB  %10.1f\n", peak_rss_mib());
+    if (b->phase.train > 0)
+        printf("  ms/step          sample %.1f, label %.1f, reference %.1f, policy %.1f, optimizer %.1f\n", 1e3 * b->phase.sample / (double)b->steps,
+               1e3 * b->phase.label / (double)b->steps, 1e3 * b->phase.reference / (double)b->steps, 1e3 * b->phase.train / (double)b->steps,
+               1e3 * b->phase.optimizer / (double)b->steps);
+}
+
+/* Forward of the reference (unless it is known) and the policy, gradient to the activations, and to the weights where they are trained. */
+static double step_flops(const struct run *r, bool reference_ran)
+{
+    const struct sequences s = batch_sequences(&r->batch);
+    const double forward = model_flops(r->policy, &s), weights = r->adapter ? 0 : forward;
+    return 2 * forward + weights + (reference_ran ? model_flops(r->reference, &s) : 0);
+}
+
+static int bench_train(const sail_config *config, struct bench_result *b, sail_err *err)
+{
+    sail_config *c = config_copy(config);
+    if (!c) return err_memory(err, sizeof *config);
+    c->command = CMD_ALIGN;
+    c->command_name = "align";
+    c->dry_run = true; // no run directory
+    c->max_steps = config->steps + WARM_UP;
+    struct run *r = NULL;
+    double *times = NULL;
+    int rc = run_open(&r, c, err);
+    if (!rc) rc = mem_alloc(&times, (size_t)config->steps, sizeof *times, err);
+    for (int64_t i = 0; !rc && i < c->max_steps; i++) {
+        struct step_result s;
+        if ((rc = run_step(r, &s, err)) || i < WARM_UP) continue;
+        times[i - WARM_UP] = s.timing.total;
+        b->seconds += s.timing.total;
+        b->phase.sample += s.timing.sample;
+        b->phase.label += s.timing.label;
+        b->phase.reference += s.timing.reference;
+        b->phase.train += s.timing.train;
+        b->phase.optimizer += s.timing.optimizer;
+        b->tokens += s.timing.tokens;
+        b->pairs += s.n_pair;
+        b->flops += step_flops(r, s.timing.reference > 0 && r->needs_reference);
+    }
+    if (!rc) {
+        b->steps = config->steps;
+        qsort(times, (size_t)b->steps, sizeof *times, ascending);
+        b->median_step_s = times[b->steps / 2];
+    }
+    free(times);
+    run_close(r);
+    sail_config_free(c);
+    return rc;
+}
+
+struct loaded {
+    struct model *model;
+    struct adapter *adapter;
+    struct text_pipeline text;
+    struct dataset *data;
+    struct policy policy;
+};
+
+static int load(struct loaded *l, const sail_config *c, const char *path, bool prompts, enum dtype dtype, sail_err *err)
+{
+    const struct model_options o = {.compute = dtype, .micro_tokens = c->micro_tokens};
+    int rc = model_open(&l->model, c->model, &o, err);
+    if (rc) return rc;
+    const struct model_facts *f = model_facts(l->model);
+    if (c->adapter && (rc = adapter_open(&l->adapter, l->model, c->adapter, false, err))) return rc;
+    l->policy = (struct policy){l->model, l->adapter};
+    if ((rc = text_pipeline_open(&l->text, c->model, f->eos, f->n_eos, err))) return rc;
+    struct dataset_options d = l->text.options;
+    d.max_length = c->max_length < f->max_position ? c->max_length : f->max_position;
+    d.max_prompt_length = c->max_prompt_length;
+    if (prompts && !d.max_prompt_length) d.max_prompt_length = d.max_length - c->max_new_tokens;
+    d.want_prompts_only = prompts;
+    return dataset_open(&l->data, path, &d, err);
+}
+
+static void unload(struct loaded *l)
+{
+    dataset_free(l->data);
+    text_pipeline_close(&l->text);
+    adapter_close(l->adapter);
+    model_close(l->model);
+}
+
+/* The rows of one step as sequences: both answers of a preference row side by side. */
+static int64_t fill_rows(const struct dataset *d, int64_t from, int64_t n, struct batch *b, int32_t *pool)
+{
+    batch_clear(b);
+    int64_t tokens = 0;
+    for (int64_t i = from; i < from + n; i++) {
+        const struct example *e = &d->example[i % d->n];
+        const struct span side[2] = {d->kind == DATA_PREFERENCE ? e->chosen : e->completion, e->rejected};
+        for (int k = 0; k < (d->kind == DATA_PREFERENCE ? 2 : 1); k++) {
+            memcpy(pool, dataset_ids(d, e->prompt), (size_t)e->prompt.n * sizeof *pool);
+            memcpy(pool + e->prompt.n, dataset_ids(d, side[k]), (size_t)side[k].n * sizeof *pool);
+            b->ids[b->n] = pool;
+            b->n_prompt[b->n] = e->prompt.n;
+            b->n_tok[b->n] = side[k].n;
+            b->group[b->n++] = (int32_t)(i - from);
+            pool += e->prompt.n + side[k].n;
+            tokens += e->prompt.n + side[k].n;
+        }
+    }
+    b->written |= COL_ROWS;
+    return tokens;
+}
+
+static int bench_score(const sail_config *c, struct bench_result *b, sail_err *err)
+{
+    struct loaded l = {0};
+    struct batch batch = {0};
+    int32_t *pool = NULL;
+    double *times = NULL;
+    int rc = load(&l, c, c->data, false, b->dtype, err);
+    if (!rc) rc = batch_init(&batch, 2 * c->batch, c->batch, err);
+    if (!rc) rc = mem_alloc(&pool, 2 * (size_t)c->batch * (size_t)model_facts(l.model)->max_position, sizeof *pool, err);
+    if (!rc) rc = mem_alloc(&times, (size_t)c->steps, sizeof *times, err);
+    for (int64_t i = 0; !rc && i < c->steps + WARM_UP; i++) {
+        const int64_t tokens = fill_rows(l.data, i * c->batch, c->batch, &batch, pool);
+        const struct sequences s = batch_sequences(&batch);
+        const double start = clock_seconds();
+        if ((rc = model_score(l.policy, &s, batch.logp, NULL, err)) || i < WARM_UP) continue;
+        times[i - WARM_UP] = clock_seconds() - start;
+        b->seconds += times[i - WARM_UP];
+        b->tokens += tokens;
+        b->pairs += c->batch;
+        b->flops += model_flops(l.policy, &s);
+    }
+    if (!rc) {
+        b->steps = c->steps;
+        qsort(times, (size_t)b->steps, sizeof *times, ascending);
+        b->median_step_s = times[b->steps / 2];
+    }
+    free(times);
+    free(pool);
+    batch_release(&batch);
+    unload(&l);
+    return rc;
+}
+
+static int bench_generate(const sail_config *c, struct bench_result *b, sail_err *err)
+{
+    struct loaded l = {0};
+    struct prompt *prompt = NULL;
+    struct sampler *sampler = NULL;
+    int rc = load(&l, c, c->prompts ? c->prompts : c->data, true, b->dtype, err);
+    if (!rc) rc = mem_alloc(&prompt, (size_t)c->batch, sizeof *prompt, err);
+    if (!rc) rc = sampler_create(&sampler, l.model, err);
+    for (int64_t i = 0; !rc && i < c->batch; i++) {
+        const struct span s = l.data->example[i % l.data->n].prompt;
+        prompt[i] = (struct prompt){.ids = dataset_ids(l.data, s), .n = s.n, .key = (uint64_t)i};
+    }
+    struct sampler_options o = {.temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p, .max_new_tokens = c->max_new_tokens, .n_return = 1,
+                                .n_slot = c->batch, .seed = (uint64_t)c->seed, .ignore_eos = true};
+    double times[3];
+    struct answer *answers;
+    for (int i = 0; !rc && i < 4; i++) { // one to warm up
+        const double start = clock_seconds();
+        rc = sampler_run(sampler, l.policy, prompt, c->batch, &o, &answers, NULL, NULL, err);
+        if (i) times[i - 1] = clock_seconds() - start;
+    }
+    if (!rc) {
+        qsort(times, 3, sizeof *times, ascending);
+        b->steps = 1;
+        b->seconds = b->median_step_s = times[1];
+        b->tokens = c->batch * c->max_new_tokens;
+        for (int64_t i = 0; i < c->batch; i++) {
+            const int32_t group = 0, *ids = prompt[i].ids;
+            const struct sequences s = {.n = 1, .ids = &ids, .n_prompt = &prompt[i].n, .n_tok = &answers[i].n, .group = &group};
+            b->flops += model_flops(l.policy, &s);
+        }
+    }
+    sampler_free(sampler);
+    free(prompt);
+    unload(&l);
+    return rc;
+}
+
+int job_bench(const sail_config *c, sail_err *err)
+{
+    struct bench_result b = {.what = c->action};
+    b.dtype = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    backend_threads((int)c->threads);
+    int rc = config_require(c, OPTION_model, err);
+    if (rc) return rc;
+    if (!c->data && !c->prompts) return err_set(err, SAIL_USAGE, "`sail bench` needs --data (train, score) or --prompts (generate)");
+    if (!c->action)
+        rc = err_set(err, SAIL_USAGE, "`sail bench` needs one of train, score, generate");
+    else if (!strcmp(c->action, "train"))
+        rc = bench_train(c, &b, err);
+    else if (!strcmp(c->action, "score"))
+        rc = c->data ? bench_score(c, &b, err) : config_require(c, OPTION_data, err);
+    else if (!strcmp(c->action, "generate"))
+        rc = bench_generate(c, &b, err);
+    else
+        rc = err_set(err, SAIL_USAGE, "`sail bench %s`: expected train, score or generate", c->action);
+    if (!rc) print_result(c, &b);
+    return rc;
+}

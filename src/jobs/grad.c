@@ -1,0 +1,150 @@
+/* sail grad: the gradient of one batch, no optimizer; every trainable tensor under its name in the model's (or the adapter's) file. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "data/text_pipeline.h"
+#include "io/safetensors.h"
+#include "jobs/jobs.h"
+#include "jobs/rows.h"
+#include "label/labeler.h"
+#include "objective/objective.h"
+#include "train/preset.h"
+
+struct gradient {
+    sail_config *config;
+    const struct objective *objective;
+    struct objective_params params;
+    struct model *model, *reference_model;
+    struct adapter *adapter;
+    struct policy policy, reference;
+    struct text_pipeline text;
+    struct dataset *data;
+    struct batch batch;
+    struct row_pool pool;
+    struct objective_stats stats;
+};
+
+/* "reward" is Bradley-Terry on a reward model; every other name is a preset. */
+static int find_objective(struct gradient *g, sail_err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s", g->config->method);
+    if (!strcmp(name, "reward")) {
+        g->objective = objective_find(name);
+    } else {
+        const struct preset *p = preset_find(name, err);
+        if (!p) return SAIL_USAGE;
+        int rc = preset_apply(p, g->config, err);
+        if (rc) return rc;
+        g->objective = objective_find(p->objective);
+    }
+    const sail_config *c = g->config;
+    g->params = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .tau = c->tau, .rho = c->rho, .pi = c->pi};
+    g->params.label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
+    return baseline_parse(c->baseline, &g->params.baseline, &g->params.baseline_value, err);
+}
+
+static int open_all(struct gradient *g, sail_err *err)
+{
+    const sail_config *c = g->config;
+    const enum dtype compute = c->dtype && c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32;
+    const struct model_options o = {.compute = compute, .train_full = !c->adapter, .backward = true, .micro_tokens = c->micro_tokens};
+    int rc = model_open(&g->model, c->model, &o, err);
+    if (rc) return rc;
+    const struct model_facts *f = model_facts(g->model);
+    const bool reward = g->objective == objective_find("reward");
+    if (f->reward_head != reward)
+        return err_set(err, SAIL_USAGE, "--method %s on %s: %s", c->method, c->model, reward ? "expected a ...ForSequenceClassification model" : "expected a language model, got a reward model");
+    if (c->adapter && (rc = adapter_open(&g->adapter, g->model, c->adapter, true, err))) return rc;
+    g->policy = (struct policy){g->model, g->adapter};
+    const bool needs = (g->objective->needs & COL_LOGP_REF) != 0;
+    if (needs && !c->ref && !c->adapter) return err_set(err, SAIL_USAGE, "--method %s needs a reference policy: --ref DIR", c->method);
+    if (needs && c->ref) {
+        const struct model_options frozen = {.compute = compute, .micro_tokens = c->micro_tokens};
+        if ((rc = model_open(&g->reference_model, c->ref, &frozen, err))) return rc;
+        if (model_facts(g->reference_model)->vocab != f->vocab) return err_set(err, SAIL_USAGE, "--ref %s: another vocabulary than %s", c->ref, c->model);
+    }
+    g->reference = (struct policy){g->reference_model ? g->reference_model : g->model, NULL};
+    if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = dataset_open(&g->data, c->data, &g->text.options, err))) return rc;
+    const bool sft = g->objective == objective_find("sft");
+    if (g->data->n == 0) return err_set(err, SAIL_FAILED, "%s: no rows", c->data);
+    if (!sft && g->data->kind != DATA_PREFERENCE) return err_set(err, SAIL_FAILED, "%s: --method %s needs chosen and rejected", c->data, c->method);
+    if (sft && g->data->kind == DATA_PROMPTS) return err_set(err, SAIL_FAILED, "%s: sft needs completions", c->data);
+    return rows_check(g->data, g->model, err);
+}
+
+/* SFT learns the chosen answers only: the rejected rows leave. */
+static void keep_chosen(struct batch *b)
+{
+    for (int64_t k = 0; k < b->n_pair; k++) batch_move_row(b, k, 2 * k);
+    if (b->n_pair) b->n = b->n_pair;
+    b->n_pair = 0;
+}
+
+static int compute(struct gradient *g, sail_err *err)
+{
+    struct batch *b = &g->batch;
+    const bool sft = g->objective == objective_find("sft");
+    int rc = batch_init(b, 2 * g->data->n, g->data->n, err);
+    if (!rc) rc = rows_fill(b, &g->pool, g->data, 0, g->data->n, err);
+    if (rc) return rc;
+    if (sft) keep_chosen(b);
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < b->n; i++) tokens += b->n_tok[i];
+    const struct sequences s = rows_sequences(b);
+    rc = model_facts(g->model)->reward_head ? model_reward(g->policy, &s, b->logp, err) : model_score(g->policy, &s, b->logp, NULL, err);
+    b->written |= COL_LOGP;
+    if (!rc && (g->objective->needs & COL_LOGP_REF)) {
+        rc = model_score(g->reference, &s, b->logp_ref, NULL, err);
+        b->written |= COL_LOGP_REF;
+    }
+    if (rc) return rc;
+    if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, g->params.beta, (uint64_t)g->config->seed, 0);
+    objective_eval(g->objective, &g->params, b, sft ? 1.0 / (double)tokens : 1.0 / (double)b->n_pair, &g->stats);
+    policy_zero_grad(g->policy);
+    return model_accumulate(g->policy, &s, b->coef, err);
+}
+
+static int write_gradient(const struct gradient *g, sail_err *err)
+{
+    struct param *p;
+    struct tensor *t;
+    const int64_t n = policy_params(g->policy, &p);
+    int rc = mem_alloc(&t, (size_t)n, sizeof *t, err);
+    if (rc) return rc;
+    for (int64_t i = 0; i < n; i++) {
+        t[i] = (struct tensor){.name = p[i].name, .dtype = DTYPE_F32, .n_dim = p[i].n_dim, .data = p[i].grad};
+        memcpy(t[i].dim, p[i].dim, sizeof p[i].dim);
+    }
+    char loss[40];
+    snprintf(loss, sizeof loss, "%.17g", g->stats.loss);
+    const char *const metadata[][2] = {{"loss", loss}, {"method", g->config->method}};
+    rc = safetensors_write(g->config->out, t, n, metadata, 2, err);
+    free(t);
+    return rc;
+}
+
+int job_grad(const sail_config *config, sail_err *err)
+{
+    struct gradient g = {.config = config_copy(config)};
+    backend_threads((int)config->threads);
+    int rc = g.config ? config_require(config, OPTION_model, err) : err_memory(err, sizeof *config);
+    if (!rc) rc = config_require(config, OPTION_data, err);
+    if (!rc) rc = config_require(config, OPTION_out, err);
+    if (!rc) rc = find_objective(&g, err);
+    if (!rc) rc = open_all(&g, err);
+    if (!rc) rc = compute(&g, err);
+    if (!rc) rc = write_gradient(&g, err);
+    batch_release(&g.batch);
+    row_pool_release(&g.pool);
+    dataset_free(g.data);
+    text_pipeline_close(&g.text);
+    adapter_close(g.adapter);
+    model_close(g.reference_model);
+    model_close(g.model);
+    sail_config_free(g.config);
+    return rc;
+}

@@ -1,0 +1,89 @@
+#include "jobs/rows.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+void row_pool_release(struct row_pool *p)
+{
+    free(p->ids);
+    *p = (struct row_pool){0};
+}
+
+static enum route route_of(const char *name) { return !strcmp(name, "dp") ? ROUTE_DP : !strcmp(name, "pp") ? ROUTE_PP : !strcmp(name, "pr") ? ROUTE_PR : ROUTE_OFFLINE; }
+
+static int32_t *add_row(struct batch *b, const struct dataset *d, const struct example *e, struct span s, int64_t group, int32_t *at)
+{
+    const int64_t i = b->n++;
+    memcpy(at, dataset_ids(d, e->prompt), (size_t)e->prompt.n * sizeof *at);
+    memcpy(at + e->prompt.n, dataset_ids(d, s), (size_t)s.n * sizeof *at);
+    b->prompt_id[i] = group;
+    b->group[i] = (int32_t)group;
+    b->ids[i] = at;
+    b->n_prompt[i] = e->prompt.n;
+    b->n_tok[i] = s.n;
+    b->source[i] = SOURCE_DATASET;
+    b->age[i] = 0;
+    b->finish[i] = FINISH_EOS;
+    b->logp_behaviour[i] = b->reward[i] = NAN;
+    return at + e->prompt.n + s.n;
+}
+
+int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t from, int64_t n, sail_err *err)
+{
+    size_t need = 0;
+    for (int64_t i = from; i < from + n; i++) {
+        const struct example *e = &d->example[i % d->n];
+        need += 2 * (size_t)e->prompt.n + (size_t)e->chosen.n + (size_t)e->rejected.n + (size_t)e->completion.n;
+    }
+    if (need > pool->capacity) {
+        row_pool_release(pool);
+        int rc = mem_alloc(&pool->ids, need, sizeof *pool->ids, err);
+        if (rc) return rc;
+        pool->capacity = need;
+    }
+    batch_clear(b);
+    int32_t *at = pool->ids;
+    for (int64_t i = from; i < from + n; i++) {
+        const struct example *e = &d->example[i % d->n];
+        if (d->kind == DATA_PREFERENCE) {
+            at = add_row(b, d, e, e->chosen, i - from, at);
+            at = add_row(b, d, e, e->rejected, i - from, at);
+            b->pair[b->n_pair++] = (struct pair){.win = (int32_t)b->n - 2, .lose = (int32_t)b->n - 1, .route = route_of(e->route), .p = e->p, .margin = e->margin, .weight = 1};
+        } else {
+            at = add_row(b, d, e, e->completion, i - from, at);
+        }
+    }
+    b->written |= COL_ROWS | COL_REWARD | (d->kind == DATA_PREFERENCE ? COL_PAIRS : 0);
+    return SAIL_OK;
+}
+
+struct sequences rows_sequences(const struct batch *b)
+{
+    BATCH_NEED(b, COL_ROWS);
+    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group};
+}
+
+int rows_check(const struct dataset *d, const struct model *m, sail_err *err)
+{
+    struct ids row = {0};
+    int rc = SAIL_OK;
+    for (int64_t i = 0; !rc && i < d->n; i++) {
+        const struct example *e = &d->example[i];
+        const struct span completion[3] = {e->completion, e->chosen, e->rejected};
+        static const char *const name[3] = {"completion", "chosen", "rejected"};
+        for (int k = 0; !rc && k < 3; k++) {
+            if (k == 0 ? d->kind == DATA_PREFERENCE || d->kind == DATA_PROMPTS : d->kind != DATA_PREFERENCE) continue;
+            row.n = 0;
+            for (int32_t t = 0; !rc && t < e->prompt.n; t++) rc = ids_push(&row, dataset_ids(d, e->prompt)[t], err);
+            for (int32_t t = 0; !rc && t < completion[k].n; t++) rc = ids_push(&row, dataset_ids(d, completion[k])[t], err);
+            char what[4300];
+            snprintf(what, sizeof what, "%s:%lld: %s", d->path, (long long)e->line, name[k]);
+            if (!rc) rc = model_check(m, row.id, e->prompt.n, completion[k].n, what, err);
+        }
+    }
+    ids_release(&row);
+    return rc;
+}

@@ -1,0 +1,186 @@
+#include "model/decode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/internal.h"
+
+struct kv_cache {
+    struct model *model;
+    struct arena store; /* keys and values of all layers */
+    void **key, **value; /* (n_layer) each (rows, K D) */
+    int64_t rows, most;
+    struct arena work; /* buffers of one pass */
+    size_t work_for;   /* bytes that the adapter in use needs */
+};
+
+int kv_cache_create(struct kv_cache **out, struct model *m, sail_err *err)
+{
+    struct kv_cache *c;
+    *out = NULL;
+    int rc = mem_alloc(&c, 1, sizeof *c, err);
+    if (rc) return rc;
+    c->model = m;
+    rc = mem_alloc(&c->key, 2 * (size_t)m->config.n_layer, sizeof *c->key, err);
+    if (rc) {
+        free(c);
+        return rc;
+    }
+    c->value = c->key + m->config.n_layer;
+    *out = c;
+    return SAIL_OK;
+}
+
+void kv_cache_free(struct kv_cache *c)
+{
+    if (!c) return;
+    arena_release(&c->store);
+    arena_release(&c->work);
+    free(c->key);
+    free(c);
+}
+
+static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t n)
+{
+    const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), rows = (size_t)n;
+    return layer_acts_bytes(m, a, n, false) + block_scratch_bytes(m, n) + arena_room(rows * C * sizeof(float)) + arena_room(rows * C * size) + arena_room(rows * sizeof(float)) +
+           4 * arena_room(rows * sizeof(int32_t)) + arena_room(rows * sizeof(struct attn_segment)) + (1 << 16);
+}
+
+int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t most, int64_t n_pos, sail_err *err)
+{
+    struct model *m = c->model;
+    int rc = rope_ensure(m, n_pos, err);
+    const size_t row = (size_t)(m->config.n_kv * m->config.head_dim) * dtype_size(m->options.compute);
+    if (!rc && rows > c->rows) {
+        arena_release(&c->store);
+        const size_t each = arena_room((size_t)rows * row);
+        if (!(rc = arena_init(&c->store, each * 2 * (size_t)m->config.n_layer, err))) {
+            for (int64_t i = 0; i < m->config.n_layer; i++) {
+                c->key[i] = arena_take(&c->store, each);
+                c->value[i] = arena_take(&c->store, each);
+            }
+            c->rows = rows;
+        }
+    }
+    const size_t need = work_bytes(m, p.adapter, most);
+    if (!rc && need > c->work.capacity) {
+        arena_release(&c->work);
+        rc = arena_init(&c->work, need, err);
+    }
+    return rc;
+}
+
+static inline const void *at(const void *base, enum dtype t, int64_t i) { return (const char *)base + (size_t)i * dtype_size(t); }
+
+/* Keys and values of packed rows into the cache; row[i] is where row i goes. */
+static void store_rows(struct kv_cache *c, int64_t layer, const void *qkv, const int32_t *row, int64_t n)
+{
+    const struct model_config *f = &c->model->config;
+    const enum dtype t = c->model->options.compute;
+    const int64_t width = f->n_kv * f->head_dim, q = qkv_width(f), k_at = f->n_head * f->head_dim;
+    const size_t bytes = (size_t)width * dtype_size(t);
+    for (int64_t i = 0; i < n; i++) {
+        memcpy((char *)c->key[layer] + (size_t)row[i] * bytes, at(qkv, t, i * q + k_at), bytes);
+        memcpy((char *)c->value[layer] + (size_t)row[i] * bytes, at(qkv, t, i * q + k_at + width), bytes);
+    }
+}
+
+struct pass {
+    int64_t n;
+    int32_t *id, *pos, *row;
+    float *x;
+    struct layer_acts acts;
+    struct block_scratch scratch;
+};
+
+/* Buffers of a pass over n rows; what a layer needs lies above *mark and is laid out layer by layer (layers may be adapted unevenly). */
+static struct pass start_pass(struct kv_cache *c, int64_t n, size_t *mark)
+{
+    struct arena *w = &c->work;
+    struct pass p = {.n = n};
+    p.id = arena_take(w, (size_t)n * sizeof *p.id);
+    p.pos = arena_take(w, (size_t)n * sizeof *p.pos);
+    p.row = arena_take(w, (size_t)n * sizeof *p.row);
+    p.x = arena_take(w, (size_t)(n * c->model->config.hidden) * sizeof *p.x);
+    *mark = arena_mark(w);
+    return p;
+}
+
+static void layer_buffers(struct kv_cache *c, const struct adapter *a, int64_t layer, struct pass *p, size_t mark)
+{
+    arena_reset(&c->work, mark);
+    layer_acts_take(&p->acts, c->model, a, layer, &c->work, p->n, false, p->x);
+    p->scratch = block_scratch_take(c->model, &c->work, p->n);
+}
+
+void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *prompt, int64_t n, float *x)
+{
+    struct model *m = c->model;
+    const struct model_config *f = &m->config;
+    const enum dtype t = m->options.compute;
+    int64_t rows = 0;
+    for (int64_t i = 0; i < n; i++) rows += prompt[i].n;
+    arena_reset(&c->work, 0);
+    struct attn_segment *segment = arena_take(&c->work, (size_t)n * sizeof *segment);
+    size_t mark;
+    struct pass p = start_pass(c, rows, &mark);
+    int64_t k = 0;
+    for (int64_t i = 0; i < n; i++) {
+        segment[i] = (struct attn_segment){.start = k, .n = prompt[i].n};
+        for (int64_t j = 0; j < prompt[i].n; j++, k++) {
+            p.id[k] = prompt[i].ids[j];
+            p.pos[k] = (int32_t)j;
+            p.row[k] = (int32_t)(prompt[i].row + j);
+        }
+    }
+    ops->embed_fwd(p.x, &m->embed, p.id, rows, 1);
+    const int64_t q = qkv_width(f), k_at = f->n_head * f->head_dim, v_at = k_at + f->n_kv * f->head_dim;
+    for (int64_t i = 0; i < f->n_layer; i++) {
+        const struct attn_shape shape = layer_attn_shape(f, i);
+        layer_buffers(c, policy.adapter, i, &p, mark);
+        block_qkv(m, policy.adapter, i, &p.acts, p.pos, rows, &p.scratch, NULL);
+        store_rows(c, i, p.acts.qkv, p.row, rows);
+        ops->attn_fwd(p.acts.attn, k_at, p.acts.lse, p.acts.qkv, q, at(p.acts.qkv, t, k_at), at(p.acts.qkv, t, v_at), q, t, segment, n, &shape);
+        block_rest(m, policy.adapter, i, &p.acts, p.x, rows, &p.scratch, NULL);
+    }
+    for (int64_t i = 0; i < n; i++) memcpy(x + i * f->hidden, p.x + (segment[i].start + segment[i].n - 1) * f->hidden, (size_t)f->hidden * sizeof *x);
+}
+
+void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const struct attn_cache_row *row, int64_t n, float *x)
+{
+    struct model *m = c->model;
+    const struct model_config *f = &m->config;
+    const enum dtype t = m->options.compute;
+    size_t mark;
+    arena_reset(&c->work, 0);
+    struct pass p = start_pass(c, n, &mark);
+    for (int64_t i = 0; i < n; i++) {
+        p.pos[i] = (int32_t)(row[i].n_prefix + row[i].n - 1);
+        p.row[i] = (int32_t)(row[i].start + row[i].n - 1);
+    }
+    ops->embed_fwd(p.x, &m->embed, id, n, 1);
+    const int64_t q = qkv_width(f), k_at = f->n_head * f->head_dim;
+    for (int64_t i = 0; i < f->n_layer; i++) {
+        const struct attn_shape shape = layer_attn_shape(f, i);
+        layer_buffers(c, policy.adapter, i, &p, mark);
+        block_qkv(m, policy.adapter, i, &p.acts, p.pos, n, &p.scratch, NULL);
+        store_rows(c, i, p.acts.qkv, p.row, n);
+        ops->attn_decode(p.acts.attn, k_at, p.acts.qkv, q, c->key[i], c->value[i], t, row, n, &shape);
+        block_rest(m, policy.adapter, i, &p.acts, p.x, n, &p.scratch, NULL);
+    }
+    memcpy(x, p.x, (size_t)(n * f->hidden) * sizeof *x);
+}
+
+void kv_logits(struct kv_cache *c, struct policy policy, const float *x, int64_t n, float *logits)
+{
+    struct model *m = c->model;
+    const struct model_config *f = &m->config;
+    (void)policy;
+    arena_reset(&c->work, 0);
+    void *h = arena_take(&c->work, (size_t)(n * f->hidden) * dtype_size(m->options.compute));
+    float *rstd = arena_take(&c->work, (size_t)n * sizeof *rstd);
+    ops->rmsnorm_fwd(h, m->options.compute, rstd, x, DTYPE_F32, m->final_norm, n, f->hidden, f->norm_eps, 0);
+    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, &m->head, NULL, n, 1, false);
+}

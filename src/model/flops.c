@@ -1,0 +1,52 @@
+/* Counts for the bench and the memory plan. */
+#include "model/session.h"
+
+/* Multiply-adds of one row through the blocks' products. */
+static double row_products(const struct model *m, const struct adapter *a)
+{
+    double n = 0;
+    for (int64_t i = 0; i < m->config.n_layer; i++)
+        for (int id = 0; id < LINEAR_COUNT; id++) {
+            const struct weight *w = &m->layer[i].linear[id].w;
+            n += (double)w->n_out * (double)w->n_in;
+            const struct lora_linear *l = adapter_linear(a, i, (enum linear_id)id);
+            for (int p = 0; l && p < w->n_part; p++)
+                if (l->on[p]) n += (double)l->r[p] * (double)(w->n_in + w->part[p].n_out);
+        }
+    return n;
+}
+
+/* Key rows that queries at positions [from, from + n) see, summed; window w (0: all before). */
+static double pairs_seen(int64_t from, int64_t n, int64_t window)
+{
+    double sum = 0;
+    for (int64_t p = from; p < from + n; p++) sum += (double)(window && p + 1 > window ? window : p + 1);
+    return sum;
+}
+
+double model_flops(struct policy p, const struct sequences *s)
+{
+    const struct model *m = p.model;
+    const struct model_config *c = &m->config;
+    double rows = 0, targets = 0, attention = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        const bool shares = i > 0 && s->group[i] == s->group[i - 1] && s->n_prompt[i] == s->n_prompt[i - 1];
+        const int64_t fed = c->reward_head ? s->n_tok[i] : s->n_tok[i] - 1;
+        rows += (double)(shares ? 0 : s->n_prompt[i]) + (double)fed;
+        targets += c->reward_head ? 0 : (double)s->n_tok[i];
+        for (int64_t k = 0; k < c->n_layer; k++) {
+            const int64_t window = layer_attn_shape(c, k).window;
+            attention += (shares ? 0 : pairs_seen(0, s->n_prompt[i], window)) + pairs_seen(s->n_prompt[i], fed, window);
+        }
+    }
+    return 2 * (rows * row_products(m, p.adapter) + targets * (double)(c->vocab * c->hidden) + attention * 2 * (double)(c->n_head * c->head_dim));
+}
+
+struct model_memory model_memory(const struct model *m)
+{
+    const int64_t rows = m->options.micro_tokens;
+    return (struct model_memory){.weights = m->weight_bytes,
+                                 .layouts = m->layout_bytes,
+                                 .activations = layer_acts_bytes(m, NULL, rows, m->options.backward) * (m->options.backward ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, rows),
+                                 .gradients = 0};
+}

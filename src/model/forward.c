@@ -1,0 +1,205 @@
+/* Forward over packed rows: log-probs of completions, or scores of reward heads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/session.h"
+
+/* Rows after packing (an upper bound) and predicted tokens of a pass. */
+static void count(const struct sequences *s, size_t *rows, size_t *targets)
+{
+    *rows = *targets = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        const bool shares = i > 0 && s->group[i] == s->group[i - 1] && s->n_prompt[i] == s->n_prompt[i - 1];
+        *rows += (shares ? 0 : (size_t)s->n_prompt[i]) + (size_t)s->n_tok[i];
+        *targets += (size_t)s->n_tok[i];
+    }
+}
+
+/* What backward.c takes from the arena on top of the forward. */
+static size_t backward_bytes(const struct model *m, const struct adapter *a, size_t rows, size_t targets)
+{
+    const struct model_config *c = &m->config;
+    const size_t size = dtype_size(m->options.compute), f32 = sizeof(float), C = (size_t)c->hidden;
+    size_t rank = 0;
+    for (int64_t i = 0; a && i < c->n_layer * LINEAR_COUNT; i++)
+        if ((size_t)a->linear[i].r_sum > rank) rank = (size_t)a->linear[i].r_sum;
+    return arena_room(rows * C * f32) * 3 + arena_room(rows * C * size) * 2 + arena_room(targets * C * f32) * 2 + arena_room(targets * f32) +
+           arena_room(rows * (size_t)qkv_width(c) * f32) * 2 + arena_room(rows * (size_t)(c->n_head * c->head_dim) * size) + arena_room(rows * 3 * (size_t)c->inter * size) +
+           arena_room(rows * rank * size) + arena_room(rows * (size_t)(c->inter > c->hidden ? c->inter : c->hidden) * f32) + (1 << 16);
+}
+
+int session_prepare(struct model *m, const struct adapter *a, const struct sequences *s, bool keep, sail_err *err)
+{
+    if (!m->session) {
+        int rc = mem_alloc(&m->session, 1, sizeof *m->session, err);
+        if (!rc) rc = mem_alloc(&m->session->acts, (size_t)m->config.n_layer, sizeof *m->session->acts, err);
+        if (rc) return rc;
+    }
+    struct session *q = m->session;
+    size_t rows, targets;
+    count(s, &rows, &targets);
+    if (m->config.reward_head) targets = (size_t)s->n;
+    const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute);
+    size_t need = packing_bytes(s) + layer_acts_bytes(m, a, (int64_t)rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, (int64_t)rows) + arena_room(rows * C * 4) +
+                  arena_room(targets * C * 4) + arena_room(targets * C * size) + 3 * arena_room(targets * 4) + (1 << 16);
+    if (keep) need += backward_bytes(m, a, rows, targets);
+    if (need > q->arena.capacity) {
+        arena_release(&q->arena);
+        int rc = arena_init(&q->arena, need + need / 4, err);
+        if (rc) return rc;
+    }
+    arena_reset(&q->arena, 0);
+    q->kept = false;
+    return SAIL_OK;
+}
+
+void session_free(struct session *s)
+{
+    if (!s) return;
+    arena_release(&s->arena);
+    free(s->acts);
+    free(s);
+}
+
+static void run_blocks(struct model *m, const struct adapter *a, struct session *q, bool keep)
+{
+    const struct model_config *c = &m->config;
+    struct packing *p = &q->packing;
+    const enum dtype t = m->options.compute;
+    const int64_t width = qkv_width(c), k_at = c->n_head * c->head_dim, v_at = k_at + c->n_kv * c->head_dim;
+    const size_t size = dtype_size(t);
+    q->x_last = arena_take(&q->arena, (size_t)(p->n_row * c->hidden) * sizeof(float));
+    const size_t mark = arena_mark(&q->arena);
+    for (int64_t i = 0; i < c->n_layer; i++) {
+        if (!keep) arena_reset(&q->arena, mark);
+        layer_acts_take(&q->acts[i], m, a, i, &q->arena, p->n_row, keep, q->x_last);
+    }
+    q->scratch = block_scratch_take(m, &q->arena, p->n_row);
+    ops->embed_fwd(q->acts[0].x1, &m->embed, p->id, p->n_row, 1);
+    for (int64_t i = 0; i < c->n_layer; i++) {
+        struct layer_acts *k = &q->acts[i];
+        const struct attn_shape shape = layer_attn_shape(c, i);
+        block_qkv(m, a, i, k, p->pos, p->n_row, &q->scratch, p->key);
+        ops->attn_fwd(k->attn, k_at, k->lse, k->qkv, width, (char *)k->qkv + (size_t)k_at * size, (char *)k->qkv + (size_t)v_at * size, width, t, p->segment, p->n_segment, &shape);
+        float *x3 = !keep ? q->x_last : i + 1 < c->n_layer ? q->acts[i + 1].x1 : q->x_last;
+        block_rest(m, a, i, k, x3, p->n_row, &q->scratch, p->key);
+    }
+}
+
+/* The rows whose hidden state the head needs: those that predict a completion token, or the last of each sequence. */
+static void gather_last(struct model *m, struct session *q, const int32_t *row, int64_t n)
+{
+    const struct model_config *c = &m->config;
+    q->gathered = arena_take(&q->arena, (size_t)(n * c->hidden) * sizeof(float));
+    q->h_last = arena_take(&q->arena, (size_t)(n * c->hidden) * dtype_size(m->options.compute));
+    q->rstd_last = arena_take(&q->arena, (size_t)n * sizeof(float));
+    ops->gather_fwd(q->gathered, q->x_last, DTYPE_F32, row, n, c->hidden);
+    ops->rmsnorm_fwd(q->h_last, m->options.compute, q->rstd_last, q->gathered, DTYPE_F32, m->final_norm, n, c->hidden, c->norm_eps, 0);
+}
+
+static void run_head(struct model *m, struct session *q, double *logp, float *token_logp)
+{
+    const struct packing *p = &q->packing;
+    gather_last(m, q, p->target_row, p->n_target);
+    q->logp = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
+    q->lse = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
+    ops->head_fwd(q->logp, q->lse, q->h_last, m->options.compute, m->config.hidden, &m->head, p->target, p->n_target, 0, 1);
+    for (int64_t i = 0; i < p->n_sequence; i++) {
+        double sum = 0;
+        for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) sum += q->logp[k];
+        logp[i] = sum;
+    }
+    if (token_logp) memcpy(token_logp, q->logp, (size_t)p->n_target * sizeof *token_logp);
+}
+
+/* score = w . norm(x at the last token) + bias: all n_tok rows of a completion were fed. */
+static void run_score_head(struct model *m, struct session *q, double *score)
+{
+    struct packing *p = &q->packing;
+    for (int64_t i = 0; i < p->n_sequence; i++)
+        p->last_row[i] = (int32_t)(p->completion_start[i] + p->sequence_start[i + 1] - p->sequence_start[i] - 1);
+    gather_last(m, q, p->last_row, p->n_sequence);
+    q->logp = arena_take(&q->arena, (size_t)p->n_sequence * sizeof(float));
+    ops->linear_fwd(q->logp, DTYPE_F32, 1, q->h_last, m->options.compute, m->config.hidden, &m->head, m->score_bias, p->n_sequence, 1, false);
+    for (int64_t i = 0; i < p->n_sequence; i++) score[i] = q->logp[i];
+}
+
+static int run(struct policy p, const struct sequences *s, double *logp, float *token_logp, bool keep, sail_err *err)
+{
+    struct model *m = p.model;
+    int rc = session_prepare(m, p.adapter, s, keep, err);
+    if (rc) return rc;
+    struct session *q = m->session;
+    if ((rc = packing_make(&q->packing, &q->arena, s, m->config.reward_head, err))) return rc;
+    if ((rc = rope_ensure(m, q->packing.longest, err))) return rc;
+    run_blocks(m, p.adapter, q, keep);
+    if (m->config.reward_head)
+        run_score_head(m, q, logp);
+    else
+        run_head(m, q, logp, token_logp);
+    q->kept = keep;
+    q->adapter = p.adapter;
+    return SAIL_OK;
+}
+
+static struct sequences part_of(const struct sequences *s, int64_t from, int64_t n)
+{
+    return (struct sequences){.n = n, .ids = s->ids + from, .n_prompt = s->n_prompt + from, .n_tok = s->n_tok + from, .group = s->group + from};
+}
+
+int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err)
+{
+    BUG_ON(!p.model->options.backward, "the model was opened without backward");
+    return run(p, s, logp, token_logp, true, err);
+}
+
+static int run_all(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err)
+{
+    for (int64_t from = 0, n; from < s->n; from += n) {
+        n = model_micro_batch(p.model, s, from);
+        const struct sequences part = part_of(s, from, n);
+        int rc = run(p, &part, logp + from, token_logp, false, err);
+        if (rc) return rc;
+        if (token_logp) token_logp += p.model->session->packing.n_target;
+    }
+    return SAIL_OK;
+}
+
+int model_score(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err)
+{
+    BUG_ON(p.model->config.reward_head, "a reward model has no log-probs");
+    return run_all(p, s, logp, token_logp, err);
+}
+
+int model_reward(struct policy p, const struct sequences *s, double *score, sail_err *err)
+{
+    BUG_ON(!p.model->config.reward_head, "the model has no score head");
+    return run_all(p, s, score, NULL, err);
+}
+
+int64_t model_micro_batch(const struct model *m, const struct sequences *s, int64_t from)
+{
+    int64_t tokens = 0, whole = 0, i = from;
+    for (; i < s->n; i++) {
+        const bool shares = i > from && s->group[i] == s->group[i - 1] && s->n_prompt[i] == s->n_prompt[i - 1];
+        if (i > from && !shares) whole = i - from;
+        tokens += (shares ? 0 : s->n_prompt[i]) + s->n_tok[i];
+        if (tokens > m->options.micro_tokens && i > from) return whole ? whole : i - from;
+    }
+    return i - from;
+}
+
+int model_accumulate(struct policy p, const struct sequences *s, const double *coef, sail_err *err)
+{
+    double *logp;
+    int rc = mem_alloc(&logp, (size_t)s->n, sizeof *logp, err);
+    for (int64_t from = 0, n; !rc && from < s->n; from += n) {
+        n = model_micro_batch(p.model, s, from);
+        const struct sequences part = part_of(s, from, n);
+        rc = model_forward(p, &part, logp, NULL, err);
+        if (!rc) rc = model_backward(p, coef + from, NULL, err);
+    }
+    free(logp);
+    return rc;
+}

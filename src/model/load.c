@@ -1,0 +1,312 @@
+/* Opens a model: every tensor is found by name, checked against the config's shapes, mapped where the file allows it, and laid out for the kernels. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "model/internal.h"
+
+const struct linear_names linear_names[LINEAR_COUNT] = {
+    [LINEAR_QKV] = {3, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}},
+    [LINEAR_O] = {1, {"self_attn.o_proj"}},
+    [LINEAR_GATE_UP] = {2, {"mlp.gate_proj", "mlp.up_proj"}},
+    [LINEAR_DOWN] = {1, {"mlp.down_proj"}},
+};
+
+int model_own(struct model *m, size_t n, size_t size, void *out, sail_err *err)
+{
+    int rc = mem_grow(&m->owned, m->n_owned, &m->owned_capacity, sizeof *m->owned, err);
+    if (!rc) rc = mem_alloc(out, n, size, err);
+    if (!rc) memcpy(&m->owned[m->n_owned++], out, sizeof(void *));
+    return rc;
+}
+
+static int find(const struct model *m, const char *name, int64_t rows, int64_t columns, const struct tensor **out, sail_err *err)
+{
+    const struct tensor *t = *out = weights_find(m->file, name);
+    if (!t) return err_set(err, SAIL_FAILED, "%s: tensor '%s' is missing", m->path, name);
+    if (columns && (t->n_dim != 2 || t->dim[0] != rows || t->dim[1] != columns))
+        return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected shape [%lld, %lld], got %d dims, first [%lld, %lld]", m->path, name, (long long)rows, (long long)columns, t->n_dim,
+                       (long long)(t->n_dim > 0 ? t->dim[0] : 1), (long long)(t->n_dim > 1 ? t->dim[1] : 1));
+    if (!columns && (t->n_dim != 1 || t->dim[0] != rows))
+        return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected shape [%lld], got %d dims, first [%lld]", m->path, name, (long long)rows, t->n_dim,
+                       (long long)(t->n_dim > 0 ? t->dim[0] : 1));
+    if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16)
+        return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected F32, BF16 or F16, got %s", m->path, name, dtype_name(t->dtype));
+    *out = t;
+    return SAIL_OK;
+}
+
+/* A row of the parameter table: an f32 master and its gradient. */
+static int add_param(struct model *m, const char *name, const struct tensor *t, struct param **out, sail_err *err)
+{
+    struct param *p = &m->param[m->n_param];
+    *p = (struct param){.n_dim = t->n_dim, .n = tensor_count(t)};
+    memcpy(p->dim, t->dim, sizeof p->dim);
+    char *copy;
+    int rc = model_own(m, strlen(name) + 1, 1, &copy, err);
+    if (!rc) rc = model_own(m, (size_t)p->n, sizeof(float), &p->value, err);
+    if (!rc) rc = model_own(m, (size_t)p->n, sizeof(float), &p->grad, err);
+    if (!rc) rc = weights_load(m->file, t, p->value, DTYPE_F32, err);
+    if (rc) return rc;
+    strcpy(copy, name);
+    p->name = copy;
+    m->n_param++;
+    *out = p;
+    return SAIL_OK;
+}
+
+/* A vector in f32: norms and biases. */
+static int load_vector(struct model *m, const char *name, int64_t n, float **out, struct param **param, sail_err *err)
+{
+    const struct tensor *t = NULL;
+    int rc = find(m, name, n, 0, &t, err);
+    if (rc) return rc;
+    if (m->options.train_full) {
+        if (!(rc = add_param(m, name, t, param, err))) *out = (*param)->value;
+        return rc;
+    }
+    if ((rc = model_own(m, (size_t)n, sizeof **out, out, err))) return rc;
+    m->weight_bytes += (size_t)n * sizeof **out;
+    return weights_load(m->file, t, *out, DTYPE_F32, err);
+}
+
+/* One part of a product: trained (f32 master), mapped as the file has it, or read into memory. */
+static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n_in, struct weight_part *part, struct param **param, sail_err *err)
+{
+    const struct tensor *t = NULL;
+    int rc = find(m, name, n_out, n_in, &t, err);
+    if (rc) return rc;
+    *part = (struct weight_part){.n_out = n_out, .ld = n_in, .dtype = t->dtype};
+    if (m->options.train_full) {
+        if ((rc = add_param(m, name, t, param, err))) return rc;
+        part->dtype = DTYPE_F32;
+        part->data = (*param)->value;
+        return SAIL_OK;
+    }
+    if ((part->data = weights_map(m->file, t))) return SAIL_OK;
+    void *data;
+    if (part->dtype == DTYPE_F16) part->dtype = DTYPE_F32; // unaligned half floats: rare, kept exact
+    const size_t n = (size_t)tensor_count(t);
+    if ((rc = model_own(m, n, dtype_size(part->dtype), &data, err))) return rc;
+    part->data = data;
+    m->weight_bytes += n * dtype_size(part->dtype);
+    rc = weights_load(m->file, t, data, part->dtype, err);
+    weights_drop(m->file, t);
+    return rc;
+}
+
+static int prepare(struct model *m, struct weight *w, sail_err *err)
+{
+    w->n_out = 0;
+    for (int p = 0; p < w->n_part; p++) w->n_out += w->part[p].n_out;
+    const unsigned uses = WEIGHT_FWD | (m->options.backward ? WEIGHT_BWD : 0);
+    m->layout_bytes += (size_t)(w->n_out * w->n_in) * dtype_size(m->options.compute) * (m->options.backward ? 2 : 1);
+    return ops->weight_prepare(w, m->options.compute, uses, err);
+}
+
+static int64_t part_width(const struct model_config *c, enum linear_id id, int part)
+{
+    switch (id) {
+    case LINEAR_QKV: return (part == 0 ? c->n_head : c->n_kv) * c->head_dim;
+    case LINEAR_GATE_UP: return c->inter;
+    default: return c->hidden;
+    }
+}
+
+static bool has_bias(const struct model_config *c, enum linear_id id)
+{
+    return id == LINEAR_QKV ? c->qkv_bias : id == LINEAR_O ? c->o_bias : c->mlp_bias;
+}
+
+static int load_linear(struct model *m, int64_t i, enum linear_id id, sail_err *err)
+{
+    const struct model_config *c = &m->config;
+    struct linear *l = &m->layer[i].linear[id];
+    const int64_t n_in = id == LINEAR_O ? c->n_head * c->head_dim : id == LINEAR_DOWN ? c->inter : c->hidden;
+    l->w = (struct weight){.n_part = linear_names[id].n_part, .n_in = n_in};
+    int64_t n_out = 0;
+    for (int p = 0; p < l->w.n_part; p++) n_out += part_width(c, id, p);
+    int rc = has_bias(c, id) ? model_own(m, (size_t)n_out, sizeof *l->bias, &l->bias, err) : SAIL_OK;
+    int64_t at = 0;
+    for (int p = 0; !rc && p < l->w.n_part; p++) {
+        char name[160];
+        snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, linear_names[id].part[p]);
+        rc = load_part(m, name, part_width(c, id, p), n_in, &l->w.part[p], &l->dw[p], err);
+        if (!rc && l->bias) {
+            float *bias;
+            snprintf(name, sizeof name, "model.layers.%lld.%s.bias", (long long)i, linear_names[id].part[p]);
+            rc = load_vector(m, name, part_width(c, id, p), &bias, &l->dbias[p], err);
+            if (!rc) memcpy(l->bias + at, bias, (size_t)part_width(c, id, p) * sizeof *bias);
+        }
+        at += part_width(c, id, p);
+    }
+    return rc ? rc : prepare(m, &l->w, err);
+}
+
+static int load_layer(struct model *m, int64_t i, sail_err *err)
+{
+    const struct model_config *c = &m->config;
+    struct layer *l = &m->layer[i];
+    char name[160];
+    snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)i);
+    int rc = load_vector(m, name, c->hidden, &l->norm1, &l->dnorm1, err);
+    snprintf(name, sizeof name, "model.layers.%lld.post_attention_layernorm.weight", (long long)i);
+    if (!rc) rc = load_vector(m, name, c->hidden, &l->norm2, &l->dnorm2, err);
+    if (!rc && c->qk_norm) {
+        snprintf(name, sizeof name, "model.layers.%lld.self_attn.q_norm.weight", (long long)i);
+        rc = load_vector(m, name, c->head_dim, &l->q_norm, &l->dq_norm, err);
+        snprintf(name, sizeof name, "model.layers.%lld.self_attn.k_norm.weight", (long long)i);
+        if (!rc) rc = load_vector(m, name, c->head_dim, &l->k_norm, &l->dk_norm, err);
+    }
+    for (int id = 0; !rc && id < LINEAR_COUNT; id++) rc = load_linear(m, i, (enum linear_id)id, err);
+    return rc;
+}
+
+static int load_head(struct model *m, sail_err *err)
+{
+    const struct model_config *c = &m->config;
+    m->head = (struct weight){.n_part = 1, .n_in = c->hidden};
+    if (c->reward_head) {
+        int rc = load_part(m, "score.weight", 1, c->hidden, &m->head.part[0], &m->dhead, err);
+        if (!rc && weights_find(m->file, "score.bias")) rc = load_vector(m, "score.bias", 1, &m->score_bias, &m->dscore_bias, err);
+        return rc ? rc : prepare(m, &m->head, err);
+    }
+    if (c->tied && !weights_find(m->file, "lm_head.weight")) {
+        m->head.part[0] = m->embed.part[0];
+        m->dhead = m->dembed;
+        return prepare(m, &m->head, err);
+    }
+    int rc = load_part(m, "lm_head.weight", c->vocab, c->hidden, &m->head.part[0], &m->dhead, err);
+    return rc ? rc : prepare(m, &m->head, err);
+}
+
+static int load_all(struct model *m, sail_err *err)
+{
+    const struct model_config *c = &m->config;
+    int rc = mem_alloc(&m->layer, (size_t)c->n_layer, sizeof *m->layer, err);
+    if (!rc) rc = mem_alloc(&m->param, (size_t)c->n_layer * 20 + 8, sizeof *m->param, err);
+    m->embed = (struct weight){.n_part = 1, .n_in = c->hidden, .n_out = c->vocab};
+    if (!rc) rc = load_part(m, "model.embed_tokens.weight", c->vocab, c->hidden, &m->embed.part[0], &m->dembed, err);
+    for (int64_t i = 0; !rc && i < c->n_layer; i++) rc = load_layer(m, i, err);
+    if (!rc) rc = load_vector(m, "model.norm.weight", c->hidden, &m->final_norm, &m->dfinal_norm, err);
+    return rc ? rc : load_head(m, err);
+}
+
+static void fill_facts(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    struct model_facts *f = &m->facts;
+    *f = (struct model_facts){.vocab = c->vocab, .hidden = c->hidden, .n_layer = c->n_layer, .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->head_dim, .inter = c->inter,
+                              .max_position = c->max_position, .n_eos = c->n_eos, .bos = c->bos, .pad = c->pad, .tied = c->tied, .reward_head = c->reward_head};
+    memcpy(f->family, c->family, sizeof f->family);
+    memcpy(f->eos, c->eos, sizeof f->eos);
+    f->file_dtype = m->embed.part[0].dtype;
+    const struct tensor *embed = weights_find(m->file, "model.embed_tokens.weight");
+    if (embed) f->file_dtype = embed->dtype;
+    for (int64_t i = 0; i < weights_count(m->file); i++) f->n_param += tensor_count(weights_at(m->file, i));
+}
+
+int model_open(struct model **out, const char *path, const struct model_options *o, sail_err *err)
+{
+    *out = NULL;
+    struct model *m;
+    if (mem_alloc(&m, 1, sizeof *m, err)) return SAIL_FAILED;
+    m->options = *o;
+    if (o->train_full) m->options.backward = true;
+    if (!m->options.micro_tokens) m->options.micro_tokens = 1024;
+    m->path = mem_strdup(path);
+    int rc = weights_open(&m->file, path, err);
+    if (!rc) rc = model_config_read(&m->config, weights_config(m->file), weights_generation_config(m->file), path, err);
+    if (!rc) rc = load_all(m, err);
+    if (rc) {
+        model_close(m);
+        return rc;
+    }
+    fill_facts(m);
+    *out = m;
+    return SAIL_OK;
+}
+
+void model_close(struct model *m)
+{
+    if (!m) return;
+    for (int64_t i = 0; m->layer && i < m->config.n_layer; i++)
+        for (int id = 0; id < LINEAR_COUNT; id++)
+            ops->weight_release(&m->layer[i].linear[id].w);
+    ops->weight_release(&m->head);
+    for (size_t i = 0; i < m->n_owned; i++) free(m->owned[i]);
+    free(m->owned);
+    free(m->layer);
+    free(m->param);
+    rope_free(m);
+    session_free(m->session);
+    weights_close(m->file);
+    free(m->path);
+    free(m);
+}
+
+const struct model_facts *model_facts(const struct model *m) { return &m->facts; }
+
+int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int64_t n_tok, const char *what, sail_err *err)
+{
+    if (n_prompt < 1) return err_set(err, SAIL_FAILED, "%s: the prompt has no tokens (and the tokenizer no BOS): nothing predicts the first one", what);
+    if (n_tok < 1) return err_set(err, SAIL_FAILED, "%s: the completion has no tokens", what);
+    if (n_prompt + n_tok > m->config.max_position)
+        return err_set(err, SAIL_FAILED, "%s: %lld tokens (prompt %lld, completion %lld) are more than the model's context of %lld", what, (long long)(n_prompt + n_tok),
+                       (long long)n_prompt, (long long)n_tok, (long long)m->config.max_position);
+    for (int64_t t = 0; t < n_prompt + n_tok; t++)
+        if (ids[t] < 0 || ids[t] >= m->config.vocab)
+            return err_set(err, SAIL_FAILED, "%s: token %lld is id %d, outside the model's vocabulary of %lld", what, (long long)t, (int)ids[t], (long long)m->config.vocab);
+    return SAIL_OK;
+}
+
+int64_t policy_params(struct policy p, struct param **out)
+{
+    *out = p.adapter ? p.adapter->param : p.model->param;
+    return p.adapter ? p.adapter->n_param : p.model->n_param;
+}
+
+void policy_zero_grad(struct policy p)
+{
+    struct param *q;
+    const int64_t n = policy_params(p, &q);
+    for (int64_t i = 0; i < n; i++) memset(q[i].grad, 0, (size_t)q[i].n * sizeof *q[i].grad);
+}
+
+static void refresh_adapter(struct adapter *a)
+{
+    for (int64_t i = 0; i < a->model->config.n_layer * LINEAR_COUNT; i++) {
+        struct lora_linear *l = &a->linear[i];
+        if (!l->r_sum) continue;
+        ops->weight_refresh(&l->a);
+        for (int p = 0; p < WEIGHT_MAX_PARTS; p++)
+            if (l->on[p]) ops->weight_refresh(&l->b[p]);
+    }
+}
+
+/* Biases live twice when trained: as parameters of their parts and joined for the product. */
+static void refresh_bias(struct linear *l)
+{
+    float *at = l->bias;
+    for (int p = 0; l->bias && p < l->w.n_part; p++) {
+        memcpy(at, l->dbias[p]->value, (size_t)l->dbias[p]->n * sizeof *at);
+        at += l->dbias[p]->n;
+    }
+}
+
+void policy_params_changed(struct policy p)
+{
+    if (p.adapter) {
+        refresh_adapter(p.adapter);
+        return;
+    }
+    struct model *m = p.model;
+    BUG_ON(!m->n_param, "the weights of a frozen model do not change");
+    for (int64_t i = 0; i < m->config.n_layer; i++)
+        for (int id = 0; id < LINEAR_COUNT; id++) {
+            ops->weight_refresh(&m->layer[i].linear[id].w);
+            refresh_bias(&m->layer[i].linear[id]);
+        }
+    ops->weight_refresh(&m->head);
+}

@@ -1,0 +1,130 @@
+/* A model as a Hugging Face folder: the tensors of the file that came in, in its names, shapes and types, with what was trained in their place. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "io/safetensors.h"
+#include "model/internal.h"
+
+static const struct param *trained(const struct model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_param; i++)
+        if (!strcmp(m->param[i].name, name)) return &m->param[i];
+    return NULL;
+}
+
+/* W += scale * B A for the module that `name` is the weight of. */
+static int merge(const struct adapter *a, const char *name, float *w, sail_err *err)
+{
+    const struct model *m = a->model;
+    for (int64_t i = 0; i < m->config.n_layer; i++)
+        for (int id = 0; id < LINEAR_COUNT; id++)
+            for (int p = 0; p < linear_names[id].n_part; p++) {
+                const struct lora_linear *l = &a->linear[i * LINEAR_COUNT + id];
+                char path[200];
+                snprintf(path, sizeof path, "model.layers.%lld.%s.weight", (long long)i, linear_names[id].part[p]);
+                if (!l->on[p] || strcmp(path, name)) continue;
+                const int64_t n_out = l->pb[p]->dim[0], n_in = l->pa[p]->dim[1], r = l->r[p];
+                float *row;
+                if (mem_alloc(&row, (size_t)n_in, sizeof *row, err)) return SAIL_FAILED;
+                for (int64_t o = 0; o < n_out; o++) {
+                    memset(row, 0, (size_t)n_in * sizeof *row);
+                    for (int64_t k = 0; k < r; k++) {
+                        const float b = l->pb[p]->value[o * r + k], *x = l->pa[p]->value + k * n_in;
+                        for (int64_t j = 0; j < n_in; j++) row[j] += b * x[j];
+                    }
+                    for (int64_t j = 0; j < n_in; j++) w[o * n_in + j] += l->scale[p] * row[j];
+                }
+                free(row);
+            }
+    return SAIL_OK;
+}
+
+static int make_tensor(struct policy p, const struct tensor *t, int dtype, struct tensor *out, sail_err *err)
+{
+    const int64_t n = tensor_count(t);
+    float *f32 = NULL;
+    void *data = NULL;
+    *out = *t;
+    out->dtype = dtype < 0 ? t->dtype : (enum dtype)dtype;
+    const struct param *param = trained(p.model, t->name);
+    int rc = mem_alloc(&f32, (size_t)n, sizeof *f32, err);
+    if (!rc) rc = param ? (memcpy(f32, param->value, (size_t)n * sizeof *f32), SAIL_OK) : weights_load(p.model->file, t, f32, DTYPE_F32, err);
+    if (!rc && p.adapter) rc = merge(p.adapter, t->name, f32, err);
+    if (!rc) rc = mem_alloc(&data, (size_t)n, dtype_size(out->dtype), err);
+    if (!rc) tensor_convert(data, out->dtype, f32, DTYPE_F32, n);
+    free(f32);
+    out->data = data;
+    return rc;
+}
+
+static int write_weights(struct policy p, const char *folder, int dtype, sail_err *err)
+{
+    const int64_t n = weights_count(p.model->file);
+    struct tensor *t;
+    int rc = mem_alloc(&t, (size_t)n, sizeof *t, err);
+    if (rc) return rc;
+    for (int64_t i = 0; !rc && i < n; i++) rc = make_tensor(p, weights_at(p.model->file, i), dtype, &t[i], err);
+    if (!rc) {
+        char *path = path_join(folder, "model.safetensors");
+        rc = safetensors_write(path, t, n, NULL, 0, err);
+        free(path);
+    }
+    for (int64_t i = 0; i < n; i++) free(t[i].data);
+    free(t);
+    return rc;
+}
+
+static int write_json(const char *folder, const char *name, json_t *j, sail_err *err)
+{
+    if (!j) return SAIL_OK;
+    char *text = json_dumps(j, JSON_INDENT(2)), *path = path_join(folder, name);
+    int rc = text ? file_replace(path, text, strlen(text), err) : err_memory(err, 0);
+    free(text);
+    free(path);
+    return rc;
+}
+
+/* Files beside the weights that other tools read: byte for byte. */
+static int copy_others(const struct model *m, const char *folder, sail_err *err)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"};
+    int rc = SAIL_OK;
+    if (weights_is_gguf(m->file)) return SAIL_OK;
+    for (size_t i = 0; !rc && i < sizeof names / sizeof *names; i++) {
+        char *from = path_join(m->path, names[i]), *to = path_join(folder, names[i]), *data = NULL;
+        size_t n;
+        if (path_exists(from) && !(rc = file_read(from, (size_t)1 << 30, &data, &n, err))) rc = file_replace(to, data, n, err);
+        free(data);
+        free(from);
+        free(to);
+    }
+    return rc;
+}
+
+int model_save(struct policy p, const char *folder, int dtype, sail_err *err)
+{
+    const struct model *m = p.model;
+    json_t *config = json_deep_copy(weights_config(m->file));
+    if (!config) return err_memory(err, 0);
+    if (dtype >= 0) {
+        static const char *const name[] = {[DTYPE_F32] = "float32", [DTYPE_BF16] = "bfloat16", [DTYPE_F16] = "float16"};
+        json_object_set_new(config, "torch_dtype", json_string(name[dtype]));
+        if (json_object_get(config, "dtype")) json_object_set_new(config, "dtype", json_string(name[dtype]));
+    }
+    struct dir_writer w;
+    int rc = dir_writer_open(&w, folder, err);
+    if (!rc) {
+        rc = write_weights(p, w.temporary, dtype, err);
+        if (!rc) rc = write_json(w.temporary, "config.json", config, err);
+        if (!rc) rc = write_json(w.temporary, "generation_config.json", weights_generation_config(m->file), err);
+        if (!rc) rc = copy_others(m, w.temporary, err);
+        if (!rc)
+            rc = dir_writer_commit(&w, err);
+        else
+            dir_writer_abandon(&w);
+    }
+    json_decref(config);
+    return rc;
+}

@@ -1,0 +1,60 @@
+#include "objective/objective.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+double log_sigmoid(double x) { return fmin(x, 0) - log1p(exp(-fabs(x))); }
+
+double sigmoid(double x)
+{
+    const double e = exp(-fabs(x));
+    return x >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+double preference_entropy(double z) { return -(sigmoid(z) * log_sigmoid(z) + sigmoid(-z) * log_sigmoid(-z)); }
+
+double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : log1p(-exp(x)); }
+
+const struct objective *objective_at(int i)
+{
+    int n = 0;
+    while (objective_pairwise[n].name) n++;
+    return i < n ? &objective_pairwise[i] : i == n ? &objective_sail : NULL;
+}
+
+const struct objective *objective_find(const char *name)
+{
+    for (int i = 0; objective_at(i); i++)
+        if (!strcmp(objective_at(i)->name, name)) return objective_at(i);
+    return NULL;
+}
+
+enum coupling objective_coupling(const struct objective *o, const struct objective_params *p)
+{
+    const bool batch = o == &objective_sail && (p->baseline == BASELINE_BATCH || p->baseline == BASELINE_LOO);
+    return batch ? COUPLE_BATCH : o->coupling;
+}
+
+void objective_eval(const struct objective *o, const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
+{
+    BATCH_NEED(b, COL_ROWS | COL_LOGP | o->needs);
+    for (int64_t i = 0; i < b->n; i++) b->coef[i] = 0;
+    b->written |= COL_COEF;
+    o->eval(p, b, scale, s);
+}
+
+int baseline_parse(const char *text, enum baseline *out, double *value, sail_err *err)
+{
+    static const struct {
+        const char *name;
+        enum baseline baseline;
+    } names[] = {{"none", BASELINE_NONE}, {"log2", BASELINE_LOG2}, {"batch", BASELINE_BATCH}, {"loo", BASELINE_LOO}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(text, names[i].name)) return *out = names[i].baseline, SAIL_OK;
+    char *end;
+    *value = strtod(text, &end);
+    if (end == text || *end || !isfinite(*value)) return err_set(err, SAIL_USAGE, "--baseline: expected none, log2, batch, loo or a number, got '%s'", text);
+    *out = BASELINE_NUMBER;
+    return SAIL_OK;
+}

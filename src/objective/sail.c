@@ -1,0 +1,113 @@
+/* SAIL (arXiv 2406.15567): DPO's gradient plus the terms of a policy that makes its own data.
+ *
+ * J = E_{y1,y2, label}[F], F = log s(z), z = h(win) - h(lose) = beta (d(win) - d(lose)). Loss gradients, per sequence log-prob:
+ *
+ *   offline        -/+ beta (1 - s)
+ *   dp, sampled    -/+ beta (1 - s)(1 + rho F)
+ *   dp, exact      -/+ beta rho z s (1 - s)                       labels of the policy itself, expected: J = -E[H(s)]
+ *   pp, sampled    -/+ beta (1 - s)(1 + pi F) - pi (F - b)
+ *   pp, exact      -/+ beta pi z s (1 - s) - pi (-H(s) - b)
+ *   pr             -/+ beta (P - s) - gamma (l - b)               l = P log s(z) + (1 - P) log s(-z); P = 1: a hard or drawn label
+ *
+ * b is a baseline independent of the sample: none, -log 2, a number, the mean over the route's pairs of the batch (corrected for the own pair in it), or
+ * the mean over those that share no completion with the pair (loo). None of them changes the expectation. Stale pairs carry q->weight, which
+ * multiplies everything (pair_add). */
+#include <math.h>
+
+#include "objective/objective.h"
+
+/* The value that the score term multiplies: F, -H(s) or l. */
+static double score_value(const struct objective_params *p, const struct pair *q, double z)
+{
+    if (q->route == ROUTE_PR) return q->p * log_sigmoid(z) + (1 - q->p) * log_sigmoid(-z);
+    return p->label == LABEL_EXACT ? -preference_entropy(z) : log_sigmoid(z);
+}
+
+static double pair_z(const struct objective_params *p, const struct batch *b, const struct pair *q) { return p->beta * (log_ratio(b, q->win) - log_ratio(b, q->lose)); }
+
+static bool shares_completion(const struct pair *a, const struct pair *b) { return a->win == b->win || a->win == b->lose || a->lose == b->win || a->lose == b->lose; }
+
+/* Mean of the score values of the route's other pairs in the batch. With the own pair in it (batch) the score term shrinks by (1 - 1/B), so value - b is
+ * multiplied back by B/(B-1): the same number as leave-one-out when no completion is shared. */
+static double advantage_over_batch(const struct objective_params *p, const struct batch *b, const struct pair *q, double value)
+{
+    double sum = 0, n = 0, all = 0, n_all = 0;
+    for (const struct pair *o = b->pair; o < b->pair + b->n_pair; o++) {
+        if (o->unlabelled || o->route != q->route) continue;
+        const double v = score_value(p, o, pair_z(p, b, o));
+        all += v;
+        n_all++;
+        if (shares_completion(o, q)) continue;
+        sum += v;
+        n++;
+    }
+    if (p->baseline == BASELINE_BATCH) return n_all > 1 ? (value - all / n_all) * n_all / (n_all - 1) : 0;
+    return n > 0 ? value - sum / n : 0; // alone in its route: no baseline to be had, and no score term
+}
+
+static double advantage(const struct objective_params *p, const struct batch *b, const struct pair *q, double value)
+{
+    switch (p->baseline) {
+    case BASELINE_NONE: return value;
+    case BASELINE_LOG2: return value + 0.6931471805599453;
+    case BASELINE_NUMBER: return value - p->baseline_value;
+    default: return advantage_over_batch(p, b, q, value);
+    }
+}
+
+static void dp_pair(const struct objective_params *p, struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double z)
+{
+    if (p->label == LABEL_EXACT) {
+        const double pull = p->beta * p->rho * z * sigmoid(z) * sigmoid(-z);
+        pair_add(b, q, scale, s, p->rho * preference_entropy(z), -pull, pull);
+    } else {
+        const double F = log_sigmoid(z), pull = p->beta * sigmoid(-z) * (1 + p->rho * F);
+        pair_add(b, q, scale, s, -F - 0.5 * p->rho * F * F, -pull, pull);
+    }
+    s->entropy += preference_entropy(z);
+}
+
+static void pp_pair(const struct objective_params *p, struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double z)
+{
+    const double score = p->pi * advantage(p, b, q, score_value(p, q, z));
+    if (p->label == LABEL_EXACT) {
+        const double pull = p->beta * p->pi * z * sigmoid(z) * sigmoid(-z);
+        pair_add(b, q, scale, s, p->pi * preference_entropy(z), -pull - score, pull - score);
+    } else {
+        const double F = log_sigmoid(z), pull = p->beta * sigmoid(-z) * (1 + p->pi * F);
+        pair_add(b, q, scale, s, -F - 0.5 * p->pi * F * F, -pull - score, pull - score);
+    }
+    s->entropy += preference_entropy(z);
+}
+
+static void pr_pair(const struct objective_params *p, struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double z)
+{
+    const double l = score_value(p, q, z), pull = p->beta * (q->p - sigmoid(z)), score = p->gamma == 0 ? 0 : p->gamma * advantage(p, b, q, l);
+    pair_add(b, q, scale, s, -l, -pull - score, pull - score);
+}
+
+static void sail_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
+{
+    for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
+        if (q->unlabelled) continue;
+        const double z = pair_z(p, b, q), g = p->beta * sigmoid(-z);
+        switch (q->route) {
+        case ROUTE_DP: dp_pair(p, b, q, scale, s, z); break;
+        case ROUTE_PP: pp_pair(p, b, q, scale, s, z); break;
+        case ROUTE_PR: pr_pair(p, b, q, scale, s, z); break;
+        default: pair_add(b, q, scale, s, -log_sigmoid(z), -g, g); break;
+        }
+        pair_measure(b, q, p->beta, s);
+    }
+}
+
+/* At z = 0 every form of F is -log 2 and H(s) is log 2. */
+static double sail_at_reference(const struct objective_params *p, const struct pair *q)
+{
+    const double l2 = 0.6931471805599453, c = q->route == ROUTE_DP ? p->rho : q->route == ROUTE_PP ? p->pi : 0;
+    if (q->route != ROUTE_DP && q->route != ROUTE_PP) return l2;
+    return p->label == LABEL_EXACT ? c * l2 : l2 - 0.5 * c * l2 * l2;
+}
+
+const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF, sail_eval, sail_at_reference,
+                                         "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567"};

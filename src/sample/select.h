@@ -1,0 +1,18 @@
+/* Choosing a token from a row of logits. */
+#ifndef SAIL_SAMPLE_SELECT_H
+#define SAIL_SAMPLE_SELECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct select_options {
+    double temperature;
+    int64_t top_k;
+    double top_p;
+    bool greedy;
+};
+/* logits (v): read only. scratch: 2 v floats. u: uniform in [0, 1). *logp: of the token at T = 1 over the full vocabulary. Greedy takes the lowest id
+ * among equals. temperature, then top-k (ties of the k-th stay), then top-p (the smallest set of likeliest tokens that reaches it), as transformers. */
+int32_t select_token(const float *logits, int64_t v, const struct select_options *o, double u, float *scratch, float *logp);
+
+#endif

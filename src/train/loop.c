@@ -1,0 +1,236 @@
+/* Drives the steps: self-check at step 0, metrics, samples, evaluation, checkpoints, interrupts. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "train/run.h"
+#include "train/sampled_eval.h"
+
+enum { MAX_METRICS = 40, SAMPLE_PROMPTS = 4 };
+
+struct metrics {
+    struct metric m[MAX_METRICS];
+    int n;
+};
+
+static void put(struct metrics *all, const char *name, double value)
+{
+    if (isnan(value)) return; // not measured in this step
+    BUG_ON(all->n == MAX_METRICS, "more than %d metrics", MAX_METRICS);
+    all->m[all->n++] = (struct metric){name, value};
+}
+
+/* TRL's names where one exists (methods.md C.3), over completion tokens only. */
+static void collect(const struct run *r, const struct step_result *s, struct metrics *all)
+{
+    const struct objective_stats *t = &s->stats;
+    const double offline = mixture_offline(r->mixture), rows = r->data ? (double)r->data->n : NAN;
+    all->n = 0;
+    put(all, "loss", t->loss);
+    put(all, "grad_norm", s->grad_norm);
+    put(all, "learning_rate", s->learning_rate);
+    put(all, "epoch", (double)(r->step * r->config->batch) * offline / rows);
+    put(all, "num_tokens", (double)r->counts.trained_tokens);
+    if (!r->pairs) return;
+    if (r->needs_reference) {
+        put(all, "rewards/chosen", t->chosen / t->n_pair);
+        put(all, "rewards/rejected", t->rejected / t->n_pair);
+        put(all, "rewards/margins", t->margin / t->n_pair);
+        put(all, "rewards/accuracies", t->accuracy / t->n_pair);
+    }
+    put(all, "logps/chosen", s->logp_chosen);
+    put(all, "logps/rejected", s->logp_rejected);
+    put(all, "beta", r->params.beta);
+    if (r->mixture.pp + r->mixture.pr <= 0) return;
+    put(all, "objective/kl", s->kl);
+    put(all, "objective/scores", s->score);
+    put(all, "objective/scores_margin", s->score_margin);
+    put(all, "val/contain_eos_token", s->eos_share);
+    put(all, "completions/mean_length", s->answer_length);
+    put(all, "sampler/drift_mean", s->drift_mean);
+    put(all, "sampler/drift_max", s->drift_max);
+    put(all, "sampled_tokens", (double)r->counts.sampled_tokens);
+    put(all, "labels", (double)r->counts.labels);
+    put(all, "val/ties", (double)r->counts.ties);
+    put(all, "val/unlabelled", (double)r->counts.unlabelled);
+}
+
+static double peak_rss_mib(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024;
+}
+
+static void collect_timing(const struct step_result *s, struct metrics *all)
+{
+    const struct step_timing *t = &s->timing;
+    all->n = 0;
+    put(all, "step_s", t->total);
+    put(all, "sample_s", t->sample);
+    put(all, "label_s", t->label);
+    put(all, "reference_s", t->reference);
+    put(all, "train_s", t->train);
+    put(all, "optimizer_s", t->optimizer);
+    put(all, "tokens_per_s", (double)t->tokens / t->total);
+    put(all, "peak_rss_mib", peak_rss_mib());
+}
+
+/* Policy = reference: h must be exactly 0 and the loss the objective's own value there; anything else is a broken set-up. */
+static int check_step_zero(const struct run *r, const struct step_result *s, bool same_policy, sail_err *err)
+{
+    if (!r->pairs || !r->needs_reference || !r->objective->at_reference || !same_policy) {
+        log_note("step-0 check skipped: %s", r->needs_reference ? "the reference is another policy" : "the method has no reference");
+        return SAIL_OK;
+    }
+    const struct batch *b = &r->batch;
+    for (int64_t i = 0; i < b->n; i++)
+        if (b->logp[i] != b->logp_ref[i])
+            return err_set(err, SAIL_FAILED, "step-0 check: policy and reference are the same, but row %lld has log-probs %.9g and %.9g", (long long)i, b->logp[i], b->logp_ref[i]);
+    double want = 0;
+    for (int64_t k = 0; k < b->n_pair; k++) want += r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
+    if (b->n_pair && fabs(s->stats.loss - want) > 1e-9 * (1 + fabs(want)))
+        return err_set(err, SAIL_FAILED, "step-0 check: loss %.12g, expected %.12g where policy and reference are the same", s->stats.loss, want);
+    return SAIL_OK;
+}
+
+/* Answers to the same few prompts as the run goes on: what samples.jsonl and the report show. */
+static int write_samples(struct run *r, sail_err *err)
+{
+    const struct dataset *d = r->prompts ? r->prompts : r->eval ? r->eval : r->data;
+    if (!d || !r->text.tokenizer) return SAIL_OK;
+    struct prompt prompt[SAMPLE_PROMPTS];
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->n && n < SAMPLE_PROMPTS; i++) {
+        const struct span s = d->example[i].prompt;
+        if (s.n && s.n + 16 <= model_facts(r->model)->max_position) prompt[n++] = (struct prompt){.ids = dataset_ids(d, s), .n = s.n, .key = (uint64_t)i};
+    }
+    struct sampler_options o = r->sampling;
+    o.n_return = 1;
+    o.step = (uint64_t)1 << 40; // the same random numbers every time
+    struct answer *answers;
+    int rc = n ? sampler_run(r->sampler, r->policy, prompt, n, &o, &answers, NULL, NULL, err) : SAIL_OK;
+    struct buf text, question;
+    buf_init(&text, 0);
+    buf_init(&question, 0);
+    for (int64_t i = 0; !rc && i < n; i++) {
+        buf_clear(&text);
+        buf_clear(&question);
+        rc = tokenizer_decode(r->text.tokenizer, answers[i].ids, (size_t)answers[i].n, true, &text, err);
+        if (!rc) rc = tokenizer_decode(r->text.tokenizer, prompt[i].ids, (size_t)prompt[i].n, true, &question, err);
+        double reward = NAN, p;
+        const int32_t *ids = answers[i].ids;
+        const struct reward_request q = {.key = (int64_t)prompt[i].key, .prompt = prompt[i].ids, .n_prompt = prompt[i].n, .n = 1, .ids = &ids,
+                                         .n_tok = &answers[i].n, .finish = &answers[i].finish, .prompt_text = question.data,
+                                         .row = d->row ? d->row[prompt[i].key] : NULL};
+        if (!rc && r->rewarder) rc = rewarder_ask(r->rewarder, &q, &reward, &p, err);
+        const struct sample_row row = {.step = r->step, .prompt_id = (int64_t)prompt[i].key, .prompt = question.data ? question.data : "",
+                                       .completion = text.data ? text.data : "", .source = "policy", .reward = reward, .logp = answers[i].logp};
+        if (!rc) rc = run_writer_sample(r->writer, &row, err);
+    }
+    buf_release(&text);
+    buf_release(&question);
+    return rc;
+}
+
+static int evaluate_rows(struct run *r, struct metrics *all, sail_err *err)
+{
+    int n;
+    double loss;
+    int rc = run_validate(r, &loss, all->m + all->n, &n, err);
+    if (rc) return rc;
+    all->n += n;
+    if (!r->config->keep_best || !(loss < r->best)) return SAIL_OK;
+    r->best = loss;
+    return final_save(r, err);
+}
+
+static bool keep_sampling(void *context, int64_t done, int64_t tokens)
+{
+    const struct run *r = context;
+    (void)done;
+    (void)tokens;
+    run_writer_progress(r->writer, r->step, NULL, 0, 0, "evaluating");
+    return !interrupt_asked();
+}
+
+/* Reward and KL of answers to held-out prompts; the random numbers are the same at every evaluation. */
+static int evaluate_answers(struct run *r, struct metrics *all, sail_err *err)
+{
+    struct sampler_options o = r->sampling;
+    o.n_return = 1;
+    o.step = (uint64_t)1 << 41;
+    struct sampled_eval e;
+    int rc = sampled_eval_run(&e, r->sampler, r->policy, r->reference, r->eval_prompts, &r->text, r->rewarder, &o, false, keep_sampling, r, err);
+    if (rc) return rc;
+    put(all, "eval_reward", sampled_eval_mean(e.reward, e.n_prompt));
+    put(all, "eval_kl", sampled_eval_mean(e.kl, e.n_prompt));
+    put(all, "eval_length", e.length);
+    sampled_eval_release(&e);
+    return SAIL_OK;
+}
+
+static int evaluate(struct run *r, sail_err *err)
+{
+    struct metrics all = {.n = 0};
+    int rc = r->eval ? evaluate_rows(r, &all, err) : SAIL_OK;
+    if (!rc && r->eval_prompts) rc = evaluate_answers(r, &all, err);
+    return rc ? rc : run_writer_metrics(r->writer, r->step, all.m, all.n, err);
+}
+
+static bool due(int64_t every, const struct run *r) { return every && r->step % every == 0; }
+
+/* What belongs after a step besides its metrics. */
+static int after_step(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const bool last = r->step == r->total_steps;
+    int64_t sample_steps = c->sample_steps ? c->sample_steps : (r->total_steps + 9) / 10;
+    int rc = SAIL_OK;
+    if (due(sample_steps, r) || last) rc = write_samples(r, err);
+    if (!rc && (r->eval || r->eval_prompts) && (due(c->eval_steps, r) || last)) rc = evaluate(r, err);
+    if (!rc && (due(c->save_steps, r) || last || interrupt_asked())) rc = checkpoint_save(r, err);
+    return rc;
+}
+
+static int one_step(struct run *r, bool same_policy, sail_err *err)
+{
+    struct step_result result;
+    struct metrics all;
+    const bool first = r->step == 0;
+    int rc = run_step(r, &result, err);
+    if (!rc && first) rc = check_step_zero(r, &result, same_policy, err);
+    if (rc) return rc;
+    collect(r, &result, &all);
+    rc = run_writer_metrics(r->writer, r->step, all.m, all.n, err);
+    run_writer_progress(r->writer, r->step, all.m, all.n, (double)result.timing.tokens / result.timing.total, "training");
+    if (result.drift_mean > 2e-2) log_warning("step %lld: sampled and scored log-probs differ by %.3g a token on average", (long long)r->step, result.drift_mean);
+    collect_timing(&result, &all);
+    if (!rc) rc = run_writer_timing(r->writer, r->step, all.m, all.n, err);
+    return rc ? rc : after_step(r, err);
+}
+
+int run_loop(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const bool same_policy = c->full || !r->reference_model ? !(c->adapter && c->ref && !strcmp(c->ref, "base")) && (!c->ref || !strcmp(c->ref, "init") || !strcmp(c->ref, "base")) : false;
+    int rc = SAIL_OK;
+    if (r->step == 0) rc = write_samples(r, err);
+    if (!rc && r->step == 0 && r->eval_prompts) rc = evaluate(r, err); // the curve starts at the start policy
+    while (!rc && r->step < r->total_steps) {
+        rc = one_step(r, same_policy, err);
+        if (!rc && interrupt_asked() && r->step < r->total_steps)
+            return err_set(err, SAIL_FAILED, "interrupted after step %lld of %lld: saved; go on with `sail %s --out %s --resume`", (long long)r->step, (long long)r->total_steps,
+                           c->command_name, c->out);
+    }
+    if (!rc && interrupt_asked() && r->step < r->total_steps) rc = err_set(err, SAIL_FAILED, "interrupted");
+    if (!rc && !(c->keep_best && r->eval)) rc = final_save(r, err);
+    if (!rc) rc = run_writer_sync(r->writer, err);
+    if (!rc) rc = report_write(c->out, err);
+    return rc;
+}

@@ -1,0 +1,293 @@
+/* Makes a run from its options: every contradiction is refused here, before any work. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "train/run.h"
+
+static int read_params(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    r->params = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .tau = c->tau, .rho = c->rho, .pi = c->pi};
+    r->params.label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
+    r->mixture = (struct mixture){c->mix_dp, c->mix_pp, c->mix_pr};
+    return baseline_parse(c->baseline, &r->params.baseline, &r->params.baseline_value, err);
+}
+
+static int check_mixture(const struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const double offline = mixture_offline(r->mixture), online = r->mixture.pp + r->mixture.pr;
+    if (offline < -1e-12)
+        return err_set(err, SAIL_USAGE, "mix_dp + mix_pp + mix_pr = %g: expected at most 1", c->mix_dp + c->mix_pp + c->mix_pr);
+    if (online > 0 && strcmp(r->preset->objective, "sail"))
+        return err_set(err, SAIL_USAGE, "method %s learns from the data only: mix_pp and mix_pr need a sail-* method or online-dpo", r->preset->name);
+    if ((offline > 1e-12 || r->mixture.dp > 0) && !c->data)
+        return err_set(err, SAIL_USAGE, "method %s takes %.3g of its rows from --data, and there is none", r->preset->name, offline + r->mixture.dp);
+    if (online > 0 && !c->data && !c->prompts) return err_set(err, SAIL_USAGE, "method %s samples answers: give --prompts or --data", r->preset->name);
+    const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command;
+    if (r->mixture.pr > 0 && !labeler)
+        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table or --labeler-command", r->preset->name);
+    if (offline < 0.05 && !c->max_steps)
+        return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
+    if (online > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
+        log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
+    return SAIL_OK;
+}
+
+static int open_models(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const enum dtype compute = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    const struct model_options train = {.compute = compute, .train_full = c->full, .backward = true, .micro_tokens = c->micro_tokens};
+    if (c->full && c->adapter) return err_set(err, SAIL_USAGE, "--full and --adapter: an adapter is trained, or every weight, not both");
+    int rc = model_open(&r->model, c->model, &train, err);
+    if (rc) return rc;
+    r->policy.model = r->model;
+    if (model_facts(r->model)->reward_head) return err_set(err, SAIL_USAGE, "--model %s is a reward model: expected a language model", c->model);
+    const bool base = c->ref && !strcmp(c->ref, "base"), init = !c->ref || !strcmp(c->ref, "init");
+    if (!c->full) {
+        const int64_t rank = c->lora_r ? c->lora_r : 16;
+        const struct lora_options lora = {.r = rank, .alpha = c->lora_alpha > 0 ? c->lora_alpha : 2.0 * (double)rank, .dropout = c->lora_dropout,
+                                          .rslora = c->lora_rslora, .targets = c->lora_targets, .seed = (uint64_t)c->seed};
+        rc = c->adapter ? adapter_open(&r->adapter, r->model, c->adapter, true, err) : adapter_create(&r->adapter, r->model, &lora, err);
+        if (rc) return rc;
+        r->policy.adapter = r->adapter;
+        if (init && c->adapter && r->needs_reference) rc = adapter_copy(&r->reference_adapter, r->adapter, err);
+    }
+    r->reference = (struct policy){.model = r->model, .adapter = r->reference_adapter};
+    if (!rc && r->needs_reference && (c->full || (!base && !init))) {
+        const struct model_options frozen = {.compute = compute, .micro_tokens = c->micro_tokens};
+        rc = model_open(&r->reference_model, base || init ? c->model : c->ref, &frozen, err);
+        if (!rc && model_facts(r->reference_model)->vocab != model_facts(r->model)->vocab)
+            rc = err_set(err, SAIL_USAGE, "--ref %s: its vocabulary has %lld ids, the policy's %lld", c->ref, (long long)model_facts(r->reference_model)->vocab,
+                         (long long)model_facts(r->model)->vocab);
+        r->reference = (struct policy){.model = r->reference_model};
+    }
+    return rc;
+}
+
+static int check_rows(const struct run *r, const struct dataset *d, sail_err *err)
+{
+    for (int64_t i = 0; i < d->n; i++) {
+        const struct example *e = &d->example[i];
+        const struct span completion[3] = {e->completion, e->chosen, e->rejected};
+        char what[4200];
+        snprintf(what, sizeof what, "%s:%lld", d->path, (long long)e->line);
+        int rc = SAIL_OK;
+        for (int k = 0; !rc && k < 3; k++) {
+            if (!completion[k].n) continue;
+            for (int64_t t = 0; !rc && t < e->prompt.n + completion[k].n; t++) {
+                int32_t id = t < e->prompt.n ? dataset_ids(d, e->prompt)[t] : dataset_ids(d, completion[k])[t - e->prompt.n];
+                if (id < 0 || id >= model_facts(r->model)->vocab)
+                    rc = err_set(err, SAIL_FAILED, "%s: id %d is outside the model's vocabulary of %lld", what, (int)id, (long long)model_facts(r->model)->vocab);
+            }
+            if (!rc && e->prompt.n + completion[k].n > model_facts(r->model)->max_position)
+                rc = err_set(err, SAIL_FAILED, "%s: %lld tokens, more than the model's context of %lld: lower --max-length", what,
+                             (long long)(e->prompt.n + completion[k].n), (long long)model_facts(r->model)->max_position);
+        }
+        if (rc) return rc;
+    }
+    return SAIL_OK;
+}
+
+static int open_file(struct run *r, struct dataset **out, const char *path, bool prompts, sail_err *err)
+{
+    if (!path) return SAIL_OK;
+    struct dataset_options o = r->text.options;
+    const int64_t context = model_facts(r->model)->max_position;
+    o.max_length = r->config->max_length < context ? r->config->max_length : context;
+    o.max_prompt_length = r->config->max_prompt_length;
+    o.want_prompts_only = prompts;
+    if (prompts && (!o.max_prompt_length || o.max_prompt_length > o.max_length - r->config->max_new_tokens)) {
+        o.max_prompt_length = o.max_length - r->config->max_new_tokens;
+        if (o.max_prompt_length < 1)
+            return err_set(err, SAIL_USAGE, "--max-new-tokens %lld leaves no room for a prompt in --max-length %lld", (long long)r->config->max_new_tokens, (long long)o.max_length);
+    }
+    int rc = dataset_open(out, path, &o, err);
+    if (!rc && (*out)->n == 0) rc = err_set(err, SAIL_FAILED, "%s: no rows", path);
+    if (!rc) rc = check_rows(r, *out, err);
+    if (rc) return rc;
+    const struct dataset *d = *out;
+    if (d->n_truncated_prompts || d->n_truncated_completions)
+        log_note("%s: cut %lld prompts and %lld completions to the length limits (%lld tokens dropped)", path, (long long)d->n_truncated_prompts,
+                 (long long)d->n_truncated_completions, (long long)d->n_truncated_tokens);
+    return SAIL_OK;
+}
+
+static int open_data(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const struct model_facts *f = model_facts(r->model);
+    int rc = text_pipeline_open(&r->text, c->model, f->eos, f->n_eos, err);
+    if (!rc) rc = open_file(r, &r->data, c->data, false, err);
+    if (!rc) rc = open_file(r, &r->prompts, c->prompts, true, err);
+    if (!rc) rc = open_file(r, &r->eval, c->eval_data, false, err);
+    if (!rc) rc = open_file(r, &r->eval_prompts, c->eval_prompts, true, err);
+    if (rc) return rc;
+    const bool online = r->mixture.pp + r->mixture.pr > 0;
+    if (online && !r->prompts) rc = open_file(r, &r->prompts, c->data, true, err); // the data's prompts, cut to leave room for answers
+    for (int k = 0; !rc && k < 2; k++) {
+        const struct dataset *d = k ? r->eval : r->data;
+        if (!d) continue;
+        if (r->pairs && d->kind != DATA_PREFERENCE && (k || mixture_offline(r->mixture) > 1e-12 || r->mixture.dp > 0))
+            return err_set(err, SAIL_USAGE, "%s: method %s needs preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
+        if (!r->pairs && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
+    }
+    return rc;
+}
+
+static int alloc_cache(struct reference_cache *cache, const struct dataset *d, sail_err *err)
+{
+    if (!d) return SAIL_OK;
+    cache->n = d->n;
+    if (mem_alloc(&cache->logp, 2 * (size_t)d->n, sizeof *cache->logp, err)) return SAIL_FAILED;
+    for (int64_t i = 0; i < 2 * d->n; i++) cache->logp[i] = NAN;
+    return SAIL_OK;
+}
+
+static int64_t longest_row(const struct run *r)
+{
+    int64_t longest = 0;
+    const struct dataset *all[] = {r->data, r->eval};
+    for (int k = 0; k < 2; k++)
+        for (int64_t i = 0; all[k] && i < all[k]->n; i++) {
+            const struct example *e = &all[k]->example[i];
+            int64_t n = e->completion.n > e->chosen.n ? e->completion.n : e->chosen.n;
+            if (e->rejected.n > n) n = e->rejected.n;
+            if (e->prompt.n + n > longest) longest = e->prompt.n + n;
+        }
+    for (int64_t i = 0; r->prompts && i < r->prompts->n; i++)
+        if (r->prompts->example[i].prompt.n + r->config->max_new_tokens > longest) longest = r->prompts->example[i].prompt.n + r->config->max_new_tokens;
+    return longest;
+}
+
+static int open_buffers(struct run *r, sail_err *err)
+{
+    const size_t size = (size_t)r->config->batch;
+    r->ids_capacity = longest_row(r) * 2 * (int64_t)size;
+    r->order_epoch = r->prompt_order_epoch = -1;
+    int rc = batch_init(&r->batch, 2 * (int64_t)size, (int64_t)size, err);
+    if (!rc) rc = mem_alloc(&r->slice_pair, size, sizeof *r->slice_pair, err);
+    if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
+    if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
+    if (!rc) rc = mem_alloc(&r->slot_row, size, sizeof *r->slot_row, err);
+    if (!rc) rc = mem_alloc(&r->slot_route, size, sizeof *r->slot_route, err);
+    if (!rc && r->data) rc = mem_alloc(&r->order, (size_t)r->data->n, sizeof *r->order, err);
+    if (!rc && r->prompts) rc = mem_alloc(&r->prompt_order, (size_t)r->prompts->n, sizeof *r->prompt_order, err);
+    if (!rc && r->needs_reference) rc = alloc_cache(&r->cache, r->data, err);
+    if (!rc && r->needs_reference) rc = alloc_cache(&r->eval_cache, r->eval, err);
+    return rc;
+}
+
+static int open_optimizer(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    struct optimizer_options o;
+    enum optimizer_kind kind;
+    int rc = optimizer_kind_find(&kind, c->optimizer, err);
+    if (!rc) rc = schedule_find(&r->schedule, c->schedule, err);
+    if (rc) return rc;
+    optimizer_defaults(&o, kind);
+    if (kind == OPTIM_ADAMW) {
+        o.beta1 = c->beta1;
+        o.beta2 = c->beta2;
+    }
+    o.weight_decay = c->weight_decay;
+    o.momentum = c->momentum;
+    struct param *p;
+    r->n_param = policy_params(r->policy, &p);
+    if ((rc = mem_alloc(&r->param, (size_t)r->n_param, sizeof *r->param, err))) return rc;
+    for (int64_t i = 0; i < r->n_param; i++) {
+        r->param[i] = (struct optim_param){.name = p[i].name, .value = p[i].value, .grad = p[i].grad, .n = p[i].n, .n_dim = p[i].n_dim, .decay = p[i].n_dim > 1};
+        memcpy(r->param[i].dim, p[i].dim, sizeof p[i].dim);
+    }
+    return optimizer_create(&r->optimizer, &o, r->param, r->n_param, err);
+}
+
+static void plan_steps(struct run *r)
+{
+    const double offline = mixture_offline(r->mixture);
+    r->total_steps = r->config->max_steps;
+    if (!r->total_steps) r->total_steps = (int64_t)ceil(r->config->epochs * (double)r->data->n / (double)r->config->batch / offline - 1e-9);
+    if (r->total_steps < 1) r->total_steps = 1;
+}
+
+static int open_sampling(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    const struct model_facts *f = model_facts(r->model);
+    r->sampling = (struct sampler_options){.temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p, .max_new_tokens = c->max_new_tokens,
+                                           .n_return = 2, .seed = (uint64_t)c->seed, .eos = f->eos, .n_eos = f->n_eos};
+    return sampler_create(&r->sampler, r->model, err);
+}
+
+static int open_all(struct run *r, sail_err *err)
+{
+    sail_config *c = r->config;
+    int rc = config_require(c, OPTION_model, err);
+    if (!rc && !c->dry_run) rc = config_require(c, OPTION_out, err);
+    r->preset = rc ? NULL : preset_find(c->method, err);
+    if (rc || !r->preset) return rc ? rc : SAIL_USAGE;
+    if ((rc = preset_apply(r->preset, c, err))) return rc;
+    r->objective = objective_find(r->preset->objective);
+    BUG_ON(!r->objective, "preset %s names no objective", r->preset->name);
+    r->pairs = strcmp(r->preset->objective, "sft") != 0;
+    r->needs_reference = (r->objective->needs & COL_LOGP_REF) != 0;
+    r->best = INFINITY;
+    backend_threads((int)c->threads);
+    if ((rc = read_params(r, err)) || (rc = check_mixture(r, err))) return rc;
+    if ((rc = open_models(r, err)) || (rc = open_data(r, err))) return rc;
+    if ((rc = rewarder_open(&r->rewarder, c, &r->text, err))) return rc;
+    if ((rc = open_optimizer(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
+    plan_steps(r);
+    return SAIL_OK;
+}
+
+int run_open(struct run **out, const sail_config *config, sail_err *err)
+{
+    struct run *r;
+    *out = NULL;
+    if (mem_alloc(&r, 1, sizeof *r, err)) return SAIL_FAILED;
+    r->config = config_copy(config);
+    int rc = r->config ? open_all(r, err) : err_memory(err, sizeof *config);
+    if (rc)
+        run_close(r);
+    else
+        *out = r;
+    return rc;
+}
+
+void run_close(struct run *r)
+{
+    if (!r) return;
+    if (r->writer) run_writer_close(r->writer, NULL);
+    sampler_free(r->sampler);
+    optimizer_free(r->optimizer);
+    rewarder_close(r->rewarder);
+    adapter_close(r->adapter);
+    adapter_close(r->reference_adapter);
+    model_close(r->reference_model);
+    model_close(r->model);
+    dataset_free(r->data);
+    dataset_free(r->prompts);
+    dataset_free(r->eval);
+    dataset_free(r->eval_prompts);
+    text_pipeline_close(&r->text);
+    batch_release(&r->batch);
+    free(r->slice_pair);
+    free(r->ids);
+    free(r->online);
+    free(r->slot_row);
+    free(r->slot_route);
+    free(r->order);
+    free(r->prompt_order);
+    free(r->cache.logp);
+    free(r->eval_cache.logp);
+    free(r->param);
+    sail_config_free(r->config);
+    free(r);
+}

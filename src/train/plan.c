@@ -1,0 +1,47 @@
+/* --dry-run: the resolved method, step by step, and what the run will need. */
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "train/run.h"
+
+static double mib(size_t bytes) { return (double)bytes / (1 << 20); }
+
+static void print_method(const struct run *r, FILE *out)
+{
+    const sail_config *c = r->config;
+    const struct preset *p = r->preset;
+    fprintf(out, "method      %s (%s)\n", p->name, p->paper);
+    fprintf(out, "sampler     %s\n", p->sampler);
+    fprintf(out, "labeler     %s%s%s\n", p->labeler, r->rewarder ? ": " : "", r->rewarder ? rewarder_name(r->rewarder) : "");
+    fprintf(out, "objective   %s: %s\n", r->objective->name, r->objective->equation);
+    fprintf(out, "reference   %s\n", r->needs_reference ? (c->ref ? c->ref : p->reference) : "none");
+    if (!strcmp(p->objective, "sail")) {
+        fprintf(out, "mixture     offline %g, dp %g, pp %g, pr %g\n", mixture_offline(r->mixture), r->mixture.dp, r->mixture.pp, r->mixture.pr);
+        fprintf(out, "constants   beta %g, rho %g, pi %g, gamma %g, baseline %s, label %s, pr-label %s\n", c->beta, c->rho, c->pi, c->gamma, c->baseline, c->label, c->pr_label);
+    }
+    fprintf(out, "steps       %lld of %lld %s (%s, learning rate %g, %s)\n", (long long)r->total_steps, (long long)c->batch, r->pairs ? "pairs" : "rows", c->optimizer, c->lr, c->schedule);
+}
+
+int run_dry(const struct run *r, FILE *out, sail_err *err)
+{
+    print_method(r, out);
+    const struct model_memory m = model_memory(r->model);
+    size_t trained = 0, state = 0;
+    for (int64_t i = 0; i < r->n_param; i++) trained += (size_t)r->param[i].n * 8; // value and gradient
+    for (int64_t i = 0; i < optimizer_state_count(r->optimizer); i++) {
+        char name[64];
+        float *data;
+        int64_t n;
+        optimizer_state_at(r->optimizer, i, name, &data, &n);
+        state += (size_t)n * sizeof *data;
+    }
+    fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB\n", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
+    struct buf yaml;
+    buf_init(&yaml, 0);
+    config_write_yaml(r->config, &yaml);
+    int rc = yaml.failed ? err_memory(err, yaml.len) : SAIL_OK;
+    fprintf(out, "\n%s", yaml.data ? yaml.data : "");
+    buf_release(&yaml);
+    return rc;
+}

@@ -1,0 +1,65 @@
+#include "train/preset.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "config/command.h"
+
+static const struct preset presets[] = {
+    {"sft", "dataset", "dataset", "sft", "none", "", "-"},
+    {"dpo", "dataset", "dataset", "dpo", "init", "beta=0.1", "arXiv 2305.18290"},
+    {"ipo", "dataset", "dataset", "ipo", "init", "beta=0.1", "arXiv 2310.12036"},
+    {"ipo-mean", "dataset", "dataset", "ipo-mean", "init", "beta=0.1", "arXiv 2310.12036"},
+    {"slic", "dataset", "dataset", "slic", "none", "delta=1 lambda=0.1", "arXiv 2305.10425"},
+    {"hinge", "dataset", "dataset", "hinge", "init", "beta=0.1", "arXiv 2309.06657"},
+    {"cdpo", "dataset", "dataset", "cdpo", "init", "beta=0.1 eps=0.1", "Mitchell 2023"},
+    {"robust", "dataset", "dataset", "robust", "init", "beta=0.1 eps=0.1", "arXiv 2403.00409"},
+    {"simpo", "dataset", "dataset", "simpo", "none", "beta=2 gamma=0.5", "arXiv 2405.14734"},
+    {"orpo", "dataset", "dataset", "orpo", "none", "lambda=0.1", "arXiv 2403.07691"},
+    {"exo-pair", "dataset", "dataset", "exo-pair", "init", "beta=0.1 eps=0.001", "arXiv 2402.00856"},
+    {"nca-pair", "dataset", "dataset", "nca-pair", "init", "beta=0.1", "arXiv 2402.05369"},
+    {"bco-pair", "dataset", "dataset", "bco-pair", "init", "beta=0.1", "arXiv 2404.04656"},
+    {"sppo-hard", "dataset", "dataset", "sppo-hard", "init", "beta=0.1", "arXiv 2405.00675"},
+    {"apo-zero", "dataset", "dataset", "apo-zero", "init", "beta=0.1", "arXiv 2408.06266"},
+    {"apo-down", "dataset", "dataset", "apo-down", "init", "beta=0.1", "arXiv 2408.06266"},
+    {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},
+    {"sigmoid-norm", "dataset", "dataset", "sigmoid-norm", "init", "beta=0.1", "arXiv 2411.15124"},
+    {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},
+    {"sail-dp", "dataset", "dataset + self", "sail", "init", "beta=0.1 mix_dp=0.4 rho=0.2", "arXiv 2406.15567"},
+    {"sail-pp", "dataset + policy", "dataset + self", "sail", "init", "beta=0.1 mix_pp=0.3 pi=0.2", "arXiv 2406.15567"},
+    {"sail-pr", "dataset + policy", "dataset + reward", "sail", "init", "beta=0.1 mix_pr=0.3 gamma=0.3", "arXiv 2406.15567"},
+    {"sail-mix", "dataset + policy", "dataset + self + reward", "sail", "init", "beta=0.1 mix_dp=0.2 mix_pp=0.15 mix_pr=0.15 rho=0.2 pi=0.2 gamma=0.3", "arXiv 2406.15567"},
+};
+enum { N_PRESET = sizeof presets / sizeof *presets };
+
+const struct preset *preset_at(int i) { return i >= 0 && i < N_PRESET ? &presets[i] : NULL; }
+
+const struct preset *preset_find(const char *given, sail_err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s", given);
+    for (char *p = name; *p; p++)
+        if (*p == '_') *p = '-';
+    const char *names[N_PRESET];
+    for (int i = 0; i < N_PRESET; i++) {
+        names[i] = presets[i].name;
+        if (!strcmp(name, names[i])) return &presets[i];
+    }
+    const char *near = nearest_name(name, names, N_PRESET);
+    err_set(err, SAIL_USAGE, "unknown method '%s'%s%s%s (`sail methods` lists them)", given, near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
+    return NULL;
+}
+
+int preset_apply(const struct preset *p, sail_config *config, sail_err *err)
+{
+    char *copy = mem_strdup(p->defaults), *save = NULL;
+    int rc = SAIL_OK;
+    for (char *word = strtok_r(copy, " ", &save); !rc && word; word = strtok_r(NULL, " ", &save)) {
+        char *equals = strchr(word, '=');
+        *equals = '\0';
+        rc = config_default(config, word, equals + 1, err);
+    }
+    free(copy);
+    return rc;
+}

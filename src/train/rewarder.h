@@ -1,0 +1,31 @@
+/* Rewards of completions, from rules, a table, a program or a reward model: one face for the step. */
+#ifndef SAIL_TRAIN_REWARDER_H
+#define SAIL_TRAIN_REWARDER_H
+
+#include "batch/batch.h"
+#include "config/config.h"
+#include "data/text_pipeline.h"
+
+struct rewarder;
+
+/* From --reward-rule, --reward-table, --labeler-command or --reward-model; *out stays NULL when none is given. */
+int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, sail_err *err);
+void rewarder_close(struct rewarder *r);
+const char *rewarder_name(const struct rewarder *r);
+
+/* The two answers of one prompt. */
+struct reward_request {
+    int64_t key;             /* stable number of the request */
+    const char *prompt_text; /* may be NULL: ids only */
+    json_t *row;             /* the data row, may be NULL */
+    const int32_t *prompt;
+    int64_t n_prompt;
+    int n;                          /* completions */
+    const int32_t *const *ids;      /* (n) completion ids */
+    const int32_t *n_tok;           /* (n) */
+    const enum finish *finish;      /* (n) */
+};
+/* reward[i]: NaN where there is no verdict. p: P(first beats second) when the labeler judges pairs, else NaN. */
+int rewarder_ask(struct rewarder *r, const struct reward_request *q, double *reward, double *p, sail_err *err);
+
+#endif

@@ -1,0 +1,126 @@
+/* A training run: everything that a step reads and writes. open.c makes it, step.c moves it by one optimizer step, loop.c
+ * drives it, checkpoint.c puts it on disk and brings it back. */
+#ifndef SAIL_TRAIN_RUN_H
+#define SAIL_TRAIN_RUN_H
+
+#include "batch/batch.h"
+#include "config/config.h"
+#include "data/dataset.h"
+#include "data/text_pipeline.h"
+#include "model/model.h"
+#include "objective/objective.h"
+#include "optim/optimizer.h"
+#include "report/run_writer.h"
+#include "sample/sampler.h"
+#include "train/preset.h"
+#include "train/rewarder.h"
+
+/* Which share of the rows takes which route: sail.md 2.5. */
+struct mixture {
+    double dp, pp, pr;
+};
+static inline double mixture_offline(struct mixture m) { return 1.0 - m.dp - m.pp - m.pr; }
+
+/* Reference log-probs of data-set rows: computed once, kept, saved with a checkpoint. NaN: not yet. */
+struct reference_cache {
+    double *logp; /* (n rows, 2): chosen, rejected */
+    int64_t n;
+};
+
+/* Counts since the start of the run; part of a checkpoint. */
+struct run_counts {
+    int64_t trained_tokens, sampled_tokens, labels, ties, unlabelled;
+};
+
+/* Seconds of the phases of one step. */
+struct step_timing {
+    double sample, label, reference, train, optimizer, total;
+    int64_t tokens; /* prompt + completion of the trained sequences */
+};
+
+/* What one step measured; the loop turns it into metrics. */
+struct step_result {
+    struct objective_stats stats;
+    double scale, grad_norm, learning_rate;
+    double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
+    double drift_mean, drift_max;                             /* |sampled - scored| per token */
+    double logp_chosen, logp_rejected;
+    int64_t n_sampled, n_pair;
+    struct step_timing timing;
+};
+
+struct run {
+    sail_config *config; /* resolved */
+    const struct preset *preset;
+    const struct objective *objective;
+    struct objective_params params;
+    struct mixture mixture;
+    bool pairs;          /* rows come in pairs (everything but sft) */
+    bool needs_reference;
+
+    struct text_pipeline text;
+    struct dataset *data, *prompts, *eval, *eval_prompts; /* prompts: what online rows and samples start from */
+    struct rewarder *rewarder;             /* NULL: no route asks for one */
+
+    struct model *model, *reference_model; /* reference_model: only when it is another file or the policy is trained in full */
+    struct adapter *adapter, *reference_adapter;
+    struct policy policy, reference;
+    struct reference_cache cache, eval_cache;
+
+    struct optimizer *optimizer;
+    enum schedule_kind schedule;
+    struct optim_param *param;
+    int64_t n_param;
+
+    struct sampler *sampler;
+    struct sampler_options sampling;
+
+    struct batch batch;
+    struct pair *slice_pair; /* room for the pairs of a micro-batch */
+    int32_t *ids;            /* the step's sequences, one after the other */
+    int64_t n_ids, ids_capacity;
+    struct prompt *online;   /* prompts to sample from in this step, and for each: */
+    int64_t *slot_row;       /* its row of the data or prompts */
+    enum route *slot_route;
+    int64_t *order;          /* the epoch's permutation of the data */
+    int64_t order_epoch;
+    int64_t *prompt_order;
+    int64_t prompt_order_epoch;
+
+    int64_t step, total_steps; /* optimizer steps done, and to do in all */
+    struct run_counts counts;
+    double best;               /* of --keep-best */
+    struct run_writer *writer;
+};
+
+int run_open(struct run **out, const sail_config *config, sail_err *err);
+void run_close(struct run *r);
+int run_dry(const struct run *r, FILE *out, sail_err *err); /* the resolved method and the memory plan */
+
+/* rollout.c: fills the batch's rows and pairs for the current step: data-set rows and fresh answers. */
+int rollout_fill(struct run *r, struct step_result *result, sail_err *err);
+/* Adds one data-set row (sft) or pair to the batch. */
+void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, int64_t group, enum route route);
+/* labels.c: rewards of sampled rows, pairs of route pr; ties and missing verdicts are counted and dropped. */
+int labels_fill(struct run *r, struct step_result *result, sail_err *err);
+/* scorer.c: log ref of a slice of the batch, in the same packing as the policy's forward so that h is exactly 0 at the start. */
+int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err);
+struct sequences batch_sequences(const struct batch *b);
+/* Rows of the next micro-batch from row `from`: whole pairs within the token budget and --micro-batch. */
+int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from);
+
+/* step.c: one optimizer step. SAIL_FAILED with "not finite" leaves the parameters as they were. */
+int run_step(struct run *r, struct step_result *result, sail_err *err);
+
+/* validate.c: the objective on held-out rows, without gradients. */
+int run_validate(struct run *r, double *loss, struct metric *metric, int *n_metric, sail_err *err);
+
+/* checkpoint.c */
+int checkpoint_save(struct run *r, sail_err *err);
+int checkpoint_load_newest(struct run *r, bool *found, sail_err *err);
+int final_save(struct run *r, sail_err *err);
+
+/* loop.c: runs to the end, or to an interrupt (then saves and says how to go on). */
+int run_loop(struct run *r, sail_err *err);
+
+#endif

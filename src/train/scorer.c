@@ -1,0 +1,53 @@
+/* Log-probs under the reference, and how the batch is cut into micro-batches. */
+#include <math.h>
+
+#include "base/err.h"
+#include "train/run.h"
+
+struct sequences batch_sequences(const struct batch *b)
+{
+    BATCH_NEED(b, COL_ROWS);
+    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group};
+}
+
+int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from)
+{
+    const struct sequences s = batch_sequences(b);
+    const int64_t unit = r->pairs ? 2 : 1; // a pair's rows stay together: its coefficients need both
+    int64_t n = model_micro_batch(r->model, &s, from) / unit * unit;
+    if (n < unit) n = unit;
+    if (r->config->micro_batch && n > r->config->micro_batch * unit) n = r->config->micro_batch * unit;
+    return n < b->n - from ? n : b->n - from;
+}
+
+/* Slot of a data-set row: prompt_id is its row of the file, rows come chosen, rejected. */
+static double *slot(struct reference_cache *cache, const struct batch *b, int64_t i, int64_t side)
+{
+    if (!cache || !cache->logp || b->source[i] != SOURCE_DATASET) return NULL;
+    return &cache->logp[2 * b->prompt_id[i] + side];
+}
+
+int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err)
+{
+    if (!r->needs_reference) return SAIL_OK;
+    bool all = true;
+    for (int64_t i = 0; i < slice->n; i++) {
+        const double *known = slot(cache, slice, i, i % 2);
+        if (known && !isnan(*known))
+            slice->logp_ref[i] = *known;
+        else
+            all = false;
+    }
+    if (!all) {
+        const struct sequences s = batch_sequences(slice);
+        int rc = model_score(r->reference, &s, slice->logp_ref, NULL, err);
+        if (rc) return rc;
+        for (int64_t i = 0; i < slice->n; i++) {
+            double *known = slot(cache, slice, i, i % 2);
+            if (known && isnan(*known)) *known = slice->logp_ref[i];
+            if (known) slice->logp_ref[i] = *known; // one value for a row, however it was packed
+        }
+    }
+    slice->written |= COL_LOGP_REF;
+    return SAIL_OK;
+}

@@ -1,0 +1,119 @@
+/* One optimizer step: prompts, answers, labels, log-probs, coefficients, gradients, update. The step owns no mathematics. */
+#include <math.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "label/labeler.h"
+#include "train/run.h"
+
+/* Forward, coefficients and backward in one pass, micro-batch by micro-batch: the objective couples no more than a pair. */
+static int train_fused(struct run *r, struct step_result *result, sail_err *err)
+{
+    struct batch *b = &r->batch, slice;
+    for (int64_t from = 0, n; from < b->n; from += n) {
+        n = micro_rows(r, b, from);
+        batch_slice(&slice, b, from, n, r->slice_pair);
+        const struct sequences s = batch_sequences(&slice);
+        double start = clock_seconds();
+        int rc = reference_score(r, &slice, &r->cache, err);
+        if (rc) return rc;
+        result->timing.reference += clock_seconds() - start;
+        if ((rc = model_forward(r->policy, &s, slice.logp, NULL, err))) return rc;
+        slice.written |= COL_LOGP;
+        objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
+        if ((rc = model_backward(r->policy, slice.coef, NULL, err))) return rc;
+    }
+    b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0);
+    return SAIL_OK;
+}
+
+/* Score everything, then the coefficients of the whole batch, then accumulate: for baselines over the batch and drawn self-labels. */
+static int train_two_pass(struct run *r, struct step_result *result, sail_err *err)
+{
+    struct batch *b = &r->batch, slice;
+    for (int64_t from = 0, n; from < b->n; from += n) {
+        n = micro_rows(r, b, from);
+        batch_slice(&slice, b, from, n, r->slice_pair);
+        const struct sequences s = batch_sequences(&slice);
+        int rc = reference_score(r, &slice, &r->cache, err);
+        if (!rc) rc = model_score(r->policy, &s, slice.logp, NULL, err);
+        if (rc) return rc;
+    }
+    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
+    if (r->params.label == LABEL_SAMPLED) label_self(b, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
+    objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
+    const struct sequences s = batch_sequences(b);
+    return model_accumulate(r->policy, &s, b->coef, err);
+}
+
+static void measure(struct run *r, struct step_result *result)
+{
+    const struct batch *b = &r->batch;
+    double kl = 0, drift = 0, worst = 0;
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++) {
+        result->timing.tokens += b->n_prompt[i] + b->n_tok[i];
+        if (b->source[i] != SOURCE_POLICY) continue;
+        n++;
+        if (r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
+        double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
+        drift += d;
+        worst = fmax(worst, d);
+    }
+    result->kl = n && r->needs_reference ? kl / (double)n : NAN;
+    result->drift_mean = n ? drift / (double)n : NAN;
+    result->drift_max = n ? worst : NAN;
+    for (int64_t k = 0; k < b->n_pair; k++) {
+        result->logp_chosen += b->logp[b->pair[k].win] / (double)b->n_pair;
+        result->logp_rejected += b->logp[b->pair[k].lose] / (double)b->n_pair;
+    }
+    result->n_pair = b->n_pair;
+    r->counts.trained_tokens += result->timing.tokens;
+}
+
+/* Loss terms are means over the labelled pairs of the whole batch; sft's over its completion tokens. */
+static double loss_scale(const struct run *r)
+{
+    const struct batch *b = &r->batch;
+    if (r->pairs) return b->n_pair ? 1.0 / (double)b->n_pair : 0;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < b->n; i++) tokens += b->n_tok[i];
+    return tokens ? 1.0 / (double)tokens : 0;
+}
+
+static int update(struct run *r, struct step_result *result, sail_err *err)
+{
+    const double start = clock_seconds();
+    result->grad_norm = optimizer_grad_norm(r->param, r->n_param);
+    if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss))
+        return err_set(err, SAIL_FAILED, "step %lld is not finite (loss %g, gradient norm %g): nothing was updated; the newest checkpoint is good",
+                       (long long)r->step + 1, result->stats.loss, result->grad_norm);
+    if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
+    result->learning_rate = r->config->lr * schedule_factor(r->schedule, r->step, r->config->warmup_steps, r->total_steps);
+    optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
+    policy_params_changed(r->policy);
+    result->timing.optimizer = clock_seconds() - start;
+    return SAIL_OK;
+}
+
+int run_step(struct run *r, struct step_result *result, sail_err *err)
+{
+    const double start = clock_seconds();
+    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .answer_length = NAN};
+    int rc = rollout_fill(r, result, err);
+    if (!rc) rc = labels_fill(r, result, err);
+    if (rc) return rc;
+
+    result->scale = loss_scale(r);
+    policy_zero_grad(r->policy);
+    const double train = clock_seconds();
+    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_PAIR && r->params.label == LABEL_EXACT;
+    rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
+    if (rc) return rc;
+    result->timing.train = clock_seconds() - train - result->timing.reference;
+    measure(r, result);
+    rc = update(r, result, err);
+    if (!rc) r->step++;
+    result->timing.total = clock_seconds() - start;
+    return rc;
+}

@@ -1,0 +1,56 @@
+/* Held-out rows: the method's objective on its offline route, no gradients. */
+#include <math.h>
+
+#include "base/err.h"
+#include "train/run.h"
+
+static void fill(struct run *r, int64_t from, int64_t n)
+{
+    struct batch *b = &r->batch;
+    batch_clear(b);
+    r->n_ids = 0;
+    for (int64_t i = from; i < from + n; i++) rollout_add_dataset(r, r->eval, i, r->pairs ? b->n_pair : b->n, ROUTE_OFFLINE);
+    b->written |= COL_ROWS | COL_REWARD | (r->pairs ? COL_PAIRS : 0);
+}
+
+static int evaluate_batch(struct run *r, double scale, struct objective_stats *stats, sail_err *err)
+{
+    struct batch *b = &r->batch, slice;
+    for (int64_t from = 0, n; from < b->n; from += n) {
+        n = micro_rows(r, b, from);
+        batch_slice(&slice, b, from, n, r->slice_pair);
+        const struct sequences s = batch_sequences(&slice);
+        int rc = reference_score(r, &slice, &r->eval_cache, err);
+        if (!rc) rc = model_score(r->policy, &s, slice.logp, NULL, err);
+        if (rc) return rc;
+        slice.written |= COL_LOGP;
+        objective_eval(r->objective, &r->params, &slice, scale, stats);
+    }
+    return SAIL_OK;
+}
+
+int run_validate(struct run *r, double *loss, struct metric *m, int *n_metric, sail_err *err)
+{
+    struct objective_stats stats = {0};
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < r->eval->n; i++)
+        tokens += r->eval->kind == DATA_PREFERENCE ? r->eval->example[i].chosen.n : r->eval->example[i].completion.n;
+    const double scale = r->pairs ? 1.0 / (double)r->eval->n : 1.0 / (double)tokens;
+    for (int64_t from = 0, n; from < r->eval->n; from += n) {
+        n = r->eval->n - from < r->config->batch ? r->eval->n - from : r->config->batch;
+        fill(r, from, n);
+        int rc = evaluate_batch(r, scale, &stats, err);
+        if (rc) return rc;
+    }
+    *loss = stats.loss;
+    int k = 0;
+    m[k++] = (struct metric){"eval_loss", stats.loss};
+    if (r->pairs) {
+        m[k++] = (struct metric){"eval_rewards/chosen", stats.chosen / stats.n_pair};
+        m[k++] = (struct metric){"eval_rewards/rejected", stats.rejected / stats.n_pair};
+        m[k++] = (struct metric){"eval_rewards/margins", stats.margin / stats.n_pair};
+        m[k++] = (struct metric){"eval_rewards/accuracies", stats.accuracy / stats.n_pair};
+    }
+    *n_metric = k;
+    return SAIL_OK;
+}
