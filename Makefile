@@ -2,11 +2,11 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 SEEDS ?= 1
-PACKAGES = gcc cmake ninja-build pkg-config libdnnl-dev libjansson-dev libyaml-dev libonig-dev libutf8proc-dev librandom123-dev zlib1g-dev libcmocka-dev
+PACKAGES = gcc cmake ninja-build pkg-config libjansson-dev libyaml-dev libonig-dev libutf8proc-dev librandom123-dev zlib1g-dev libcmocka-dev
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CMAKE_FLAGS ?=
 
-.PHONY: all deps ready test check-long asan demo bench install clean
+.PHONY: all deps ready test check-long asan demo install clean
 
 all: ready
 	cmake --preset release -B $(BUILD) $(CMAKE_FLAGS) >/dev/null
@@ -37,9 +37,6 @@ asan: ready
 
 demo: all
 	SAIL=$(BUILD)/sail examples/demo/run.sh $(SEEDS)
-
-bench: all
-	bench/run.sh $(BUILD)/sail
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)

@@ -27,6 +27,7 @@ struct weight {
     int64_t n_out, n_in; /* n_out: sum over parts */
     enum dtype compute;  /* set by weight_prepare */
     void *pack_fwd, *pack_bwd; /* the backend's own */
+    bool self_contained;       /* set by weight_prepare: the products need the source no more (weight_refresh does) */
 };
 
 /* Query rows [start, start + n) attend to key rows [prefix, prefix + n_prefix), all of them, and causally to themselves.
@@ -63,7 +64,7 @@ bool backend_bf16_fast(void); /* this processor has bf16 products */
 /* Measured in this process: GFLOP/s of a dot-product loop on all threads for the compute dtype (about 0.2 s). */
 double backend_peak_gflops(enum dtype compute);
 double backend_memory_gbs(void);
-/* "AVX-512 BF16 + oneDNN 2.6" and the like. */
+/* "AVX-512 BF16" and the like. */
 const char *backend_describe(void);
 
 void ref_fill(struct backend_ops *table);

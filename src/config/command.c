@@ -11,9 +11,6 @@ static const struct command_row commands[] = {
     {CMD_SCORE, "score", "log-probs of given completions, or rewards", "sail score --model DIR --data F.jsonl --out O.jsonl", false},
     {CMD_GRAD, "grad", "the gradient of one batch, as safetensors", "sail grad --model DIR --data F.jsonl --method NAME --out G.safetensors", false},
     {CMD_TOKENIZE, "tokenize", "text to ids and back", "sail tokenize --model DIR (--text-file F | --json-file F)", false},
-    {CMD_TEMPLATE, "template", "render chats with the model's template", "sail template --model DIR --messages F.jsonl", false},
-    {CMD_CONVERT, "convert", "between Hugging Face folders and GGUF; merge adapters", "sail convert --model DIR_OR_GGUF --out DIR_OR_F.gguf", false},
-    {CMD_INSPECT, "inspect", "what a model is and what it needs", "sail inspect MODEL", true},
     {CMD_METHODS, "methods", "the table of methods", "sail methods [--json]", false},
     {CMD_REPORT, "report", "write a run's report.html again", "sail report RUN", true},
     {CMD_BENCH, "bench", "speed on this machine", "sail bench train|score|generate --model DIR ...", true},
@@ -53,7 +50,7 @@ static int edit_distance(const char *a, const char *b)
 
 const char *nearest_name(const char *typed, const char *const *names, int n)
 {
-    int best = (int)strlen(typed) / 2 + 1;
+    int best = (int)strlen(typed) / 3 + 2; // a letter or two, more in long names
     const char *found = NULL;
     for (int i = 0; i < n; i++) {
         int d = edit_distance(typed, names[i]);

@@ -119,6 +119,26 @@ static bool has_bias(const struct model_config *c, enum linear_id id)
     return id == LINEAR_QKV ? c->qkv_bias : id == LINEAR_O ? c->o_bias : c->mlp_bias;
 }
 
+/* Frozen sources that the layouts replace: memory goes back, pages of the file too. */
+static void drop_sources(struct model *m, int64_t i, enum linear_id id)
+{
+    struct weight *w = &m->layer[i].linear[id].w;
+    if (m->options.train_full || !w->self_contained) return;
+    for (int p = 0; p < w->n_part; p++) {
+        for (size_t k = 0; k < m->n_owned; k++) {
+            if (m->owned[k] != w->part[p].data) continue;
+            free(m->owned[k]);
+            m->owned[k] = m->owned[--m->n_owned];
+            m->weight_bytes -= (size_t)(w->part[p].n_out * w->n_in) * dtype_size(w->part[p].dtype);
+            break;
+        }
+        char name[160];
+        snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)i, linear_names[id].part[p]);
+        weights_drop(m->file, weights_find(m->file, name));
+        w->part[p].data = NULL;
+    }
+}
+
 static int load_linear(struct model *m, int64_t i, enum linear_id id, sail_err *err)
 {
     const struct model_config *c = &m->config;
@@ -141,7 +161,8 @@ static int load_linear(struct model *m, int64_t i, enum linear_id id, sail_err *
         }
         at += part_width(c, id, p);
     }
-    return rc ? rc : prepare(m, &l->w, err);
+    if (!rc && !(rc = prepare(m, &l->w, err))) drop_sources(m, i, id);
+    return rc;
 }
 
 static int load_layer(struct model *m, int64_t i, sail_err *err)

@@ -18,10 +18,13 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         int rc = reference_score(r, &slice, &r->cache, err);
         if (rc) return rc;
         result->timing.reference += clock_seconds() - start;
-        if ((rc = model_forward(r->policy, &s, slice.logp, NULL, err))) return rc;
+        if (r->adapter) adapter_dropout(r->adapter, (uint64_t)r->config->seed, (uint64_t)r->step, true);
+        rc = model_forward(r->policy, &s, slice.logp, NULL, err);
+        if (rc) return rc;
         slice.written |= COL_LOGP;
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
         if ((rc = model_backward(r->policy, slice.coef, NULL, err))) return rc;
+        if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0);
     return SAIL_OK;
@@ -43,7 +46,7 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     if (r->params.label == LABEL_SAMPLED) label_self(b, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
     const struct sequences s = batch_sequences(b);
-    return model_accumulate(r->policy, &s, b->coef, err);
+    return model_accumulate(r->policy, &s, b->coef, err); // without dropout: the scores had none
 }
 
 static void measure(struct run *r, struct step_result *result)

@@ -9,7 +9,8 @@ static void pack_weight(struct weight *w, void *panels, bool backward)
 {
     const enum units u = units_of(w->compute);
     const int64_t K = backward ? w->n_out : w->n_in, N = backward ? w->n_in : w->n_out;
-    if (w->n_part == 1) {
+    const bool rounds = w->compute == DTYPE_BF16 && u == UNITS_F32 && w->part[0].dtype != DTYPE_BF16; // bf16 products without bf16 instructions
+    if (w->n_part == 1 && !rounds) {
         const struct weight_part *p = &w->part[0];
         const int64_t out_stride = p->transposed ? 1 : p->ld, in_stride = p->transposed ? p->ld : 1;
         pack_panels(panels, u, p->data, p->dtype, backward ? out_stride : in_stride, backward ? in_stride : out_stride, K, N);
@@ -49,6 +50,7 @@ int cpu_weight_prepare(struct weight *w, enum dtype compute, unsigned uses, sail
     int rc = ref_weight_prepare(w, compute, uses, err);
     if (!rc && (uses & WEIGHT_FWD)) rc = make_pack(w, false, &w->pack_fwd, err);
     if (!rc && (uses & WEIGHT_BWD)) rc = make_pack(w, true, &w->pack_bwd, err);
+    w->self_contained = true;
     return rc;
 }
 

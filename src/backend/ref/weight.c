@@ -15,6 +15,7 @@ int ref_weight_prepare(struct weight *w, enum dtype compute, unsigned uses, sail
     BUG_ON(n_out != w->n_out, "parts of a weight have %lld rows, not %lld", (long long)n_out, (long long)w->n_out);
     w->compute = compute;
     w->pack_fwd = w->pack_bwd = NULL;
+    w->self_contained = false;
     return SAIL_OK;
 }
 

@@ -1,0 +1,230 @@
+/* The program from outside: runs that are killed and resumed, the same numbers however the work is cut, and bad input. */
+#include "test.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/file.h"
+
+static char folder[1024], model[1024], output[65536];
+
+static int run_sail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Exit status; what the program said is in `output`. */
+static int run_sail(const char *fmt, ...)
+{
+    char arguments[17000], command[20000];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(arguments, sizeof arguments, fmt, ap);
+    va_end(ap);
+    snprintf(command, sizeof command, "%s %s 2>&1", TEST_PROGRAM, arguments);
+    FILE *p = popen(command, "r");
+    const size_t n = fread(output, 1, sizeof output - 1, p);
+    output[n] = '\0';
+    const int status = pclose(p);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+#define assert_run(...)                                             \
+    do {                                                            \
+        if (run_sail(__VA_ARGS__)) fail_msg("sail failed: %s", output); \
+    } while (0)
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void shell(const char *fmt, ...)
+{
+    char command[8192];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(command, sizeof command, fmt, ap);
+    va_end(ap);
+    if (system(command)) fail_msg("failed: %s", command);
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name)
+{
+    char pa[2200], pb[2200], *da, *db;
+    size_t na, nb;
+    snprintf(pa, sizeof pa, "%s/%s/%s", folder, a, name);
+    snprintf(pb, sizeof pb, "%s/%s/%s", folder, b, name);
+    assert_ok(file_read(pa, 1 << 28, &da, &na, err));
+    assert_ok(file_read(pb, 1 << 28, &db, &nb, err));
+    if (na != nb || memcmp(da, db, na)) fail_msg("%s and %s differ", pa, pb);
+    free(da);
+    free(db);
+}
+
+static const char *const online = "--method sail-mix --reward-rule %s --batch 4 --max-steps 10 --max-length 64 --max-new-tokens 12 --lr 1e-3 --dtype f32 --baseline loo --quiet --save-steps 5 --seed 3";
+
+static void resume_is_exact(const char *kind, const char *options)
+{
+    char rule[1200], shared[16384], arguments[4096];
+    snprintf(rule, sizeof rule, "%s", repo_path("examples/demo/happy.yaml"));
+    snprintf(arguments, sizeof arguments, online, rule);
+    snprintf(shared, sizeof shared, "align --model %s --data %s/pairs.jsonl --prompts %s/prompts.jsonl %s %s", model, folder, folder, arguments, options);
+    assert_run("%s --out %s/%s-straight", shared, folder, kind);
+    // Killed without warning after the checkpoint of step 5: what it did later is lost, and done again.
+    assert_run("%s --out %s/%s-killed", shared, folder, kind);
+    shell("rm -r %s/%s-killed/checkpoints/step-10 %s/%s-killed/final", folder, kind, folder, kind);
+    assert_run("align --out %s/%s-killed --resume --quiet", folder, kind);
+    char a[64], b[64];
+    snprintf(a, sizeof a, "%s-straight", kind);
+    snprintf(b, sizeof b, "%s-killed", kind);
+    assert_same_file(a, b, "metrics.jsonl");
+    assert_same_file(a, b, "samples.jsonl");
+    assert_same_file(a, b, "checkpoints/step-10/params.safetensors");
+    assert_same_file(a, b, "checkpoints/step-10/optimizer.safetensors");
+    assert_same_file(a, b, !strcmp(kind, "lora") ? "final/adapter_model.safetensors" : "final/model.safetensors");
+    // Another option than before is refused.
+    assert_int_equal(run_sail("align --out %s/%s-killed --resume --lr 1e-4 --quiet", folder, kind), 2);
+    assert_non_null(strstr(output, "option lr was"));
+}
+
+static void lora_resumes_bit_for_bit(void **state)
+{
+    (void)state;
+    resume_is_exact("lora", "--lora-r 4");
+}
+
+static void full_training_resumes_bit_for_bit(void **state)
+{
+    (void)state;
+    resume_is_exact("full", "--full --optimizer rmsprop");
+}
+
+/* Micro-batches change roundings only: ten steps of plain gradient descent stay together. */
+static void micro_batches_give_the_same_update(void **state)
+{
+    (void)state;
+    const char *shared = "--method dpo --batch 6 --max-steps 3 --lr 1e-2 --optimizer sgd --schedule constant --dtype f32 --full --quiet";
+    assert_run("align --model %s --data %s/pairs.jsonl --out %s/whole %s", model, folder, folder, shared);
+    assert_run("align --model %s --data %s/pairs.jsonl --out %s/cut %s --micro-batch 1", model, folder, folder, shared);
+    char path[2][2200], *data[2];
+    double loss[2] = {0};
+    for (int k = 0; k < 2; k++) {
+        size_t n;
+        snprintf(path[k], sizeof path[k], "%s/%s/metrics.jsonl", folder, k ? "cut" : "whole");
+        assert_ok(file_read(path[k], 1 << 20, &data[k], &n, err));
+        char *last = strstr(data[k], "{\"step\": 3, \"loss\": ");
+        assert_non_null(last);
+        loss[k] = atof(last + 20);
+        free(data[k]);
+    }
+    assert_near(loss[0], loss[1], 1e-6, 1e-5);
+    assert_true(loss[0] < 0.6931);
+}
+
+/* Sampled log-probs are the scored ones, and do not depend on how many rows are decoded at once. */
+static void sampled_equals_scored(void **state)
+{
+    (void)state;
+    assert_run("generate --model %s --prompts %s/prompts.jsonl --num-return 3 --max-new-tokens 20 --dtype f32 --seed 5 --out %s/a.jsonl --quiet", model, folder, folder);
+    shell("head -n 2 %s/prompts.jsonl > %s/two.jsonl", folder, folder);
+    assert_run("generate --model %s --prompts %s/two.jsonl --num-return 3 --max-new-tokens 20 --dtype f32 --seed 5 --out %s/b.jsonl --quiet", model, folder, folder);
+    shell("head -n 6 %s/a.jsonl | cmp - %s/b.jsonl", folder, folder);
+    char path[1100], *data;
+    size_t n;
+    snprintf(path, sizeof path, "%s/a.jsonl", folder);
+    assert_ok(file_read(path, 1 << 24, &data, &n, err));
+    // The rows as score's input: the prompts' ids come from the tokenizer, the completions' from the sampler.
+    shell("cd %s && awk 'NR==FNR{p[NR-1]=$0; next} {match($0,/\"i\": [0-9]+/); i=substr($0,RSTART+5,RLENGTH-5); match($0,/\"ids\": \\[[^]]*\\]/); ids=substr($0,RSTART+7,RLENGTH-7); q=p[i]; "
+          "sub(/}$/, \", \\\"completion_ids\\\": \" ids \"}\", q); print q}' prompts.jsonl a.jsonl > rows.jsonl",
+          folder);
+    assert_run("score --model %s --data %s/rows.jsonl --out %s/s.jsonl", model, folder, folder);
+    char *scored;
+    snprintf(path, sizeof path, "%s/s.jsonl", folder);
+    assert_ok(file_read(path, 1 << 24, &scored, &n, err));
+    int rows = 0;
+    for (char *a = strstr(data, "\"logp\": "), *b = strstr(scored, "\"logp\": "); a && b; a = strstr(a + 1, "\"logp\": "), b = strstr(b + 1, "\"logp\": "), rows++)
+        assert_near(atof(a + 8), atof(b + 8), 20 * 5e-5, 0);
+    assert_true(rows == 36);
+    free(data);
+    free(scored);
+}
+
+static const struct bad {
+    const char *arguments, *says;
+    int status;
+} bad[] = {
+    {"frobnicate", "unknown command", 2},
+    {"align --modle x", "did you mean --model", 2},
+    {"align --model M --lr fast", "expected a number", 2},
+    {"align --model M --data D --method dop --out O", "did you mean dpo", 2},
+    {"align --model M --data D --out O --method sail-pr", "asks a labeler", 2},
+    {"align --model M --data D --out O --method online-dpo --reward-rule R", "--max-steps", 2},
+    {"align --model M --data D --out O --mix-dp 0.7 --mix-pp 0.7 --method sail-mix", "at most 1", 2},
+    {"score --model /nonexistent --data D --out O", "/nonexistent", 1},
+    {"score --model M --data /nonexistent --out O", "/nonexistent", 1},
+    {"score --model M --data BADROW --out O", ":1:", 1},
+    {"score --model M --data BADJSON --out O", "not a JSON object", 1},
+    {"score --model M --data BADID --out O", "id 99999", 1},
+    {"score --model M --data LONG --out O", "context of 512", 1},
+    {"score --model M --data EMPTY --out O", "empty", 1},
+    {"score --model SHORT --data D --out O", "data end at offset", 1},
+    {"score --model WRONGSHAPE --data D --out O", "expected shape", 1},
+    {"score --model UNKNOWN --data D --out O", "'mamba'", 1},
+    {"score --model M --data D --out /nonexistent/o", "/nonexistent/o", 1},
+    {"generate --model M --prompts P --out /dev/full", "/dev/full", 1},
+    {"generate --model M --prompts P --max-new-tokens 600 --out O", "context of 512", 1},
+    {"grad --model M --data D --method dpo --out O", "--ref", 2},
+};
+
+static void bad_input_is_refused_in_one_line(void **state)
+{
+    (void)state;
+    shell("cd %s && echo '{\"question\": 1}' > badrow && echo '{\"prompt\"' > badjson && echo '{\"prompt_ids\": [1, 2], \"completion_ids\": [99999]}' > badid && echo '{\"prompt\": \"a\", \"completion\": \"\"}' > empty", folder);
+    shell("cd %s && awk 'BEGIN{printf \"{\\\"prompt_ids\\\": [1], \\\"completion_ids\\\": [\"; for(i=0;i<600;i++) printf \"%%s5\", i?\",\":\"\"; print \"]}\"}' > long", folder);
+    shell("cd %s && for m in short wrongshape unknown; do cp -r %s $m; done && truncate -s 500000 short/model.safetensors && sed -i 's/\"hidden_size\": 64/\"hidden_size\": 32/' wrongshape/config.json && sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' unknown/config.json",
+          folder, model);
+    const struct {
+        const char *word, *file;
+    } words[] = {{"WRONGSHAPE", "wrongshape"}, {"UNKNOWN", "unknown"}, {"BADROW", "badrow"}, {"BADJSON", "badjson"}, {"BADID", "badid"}, {"LONG", "long"}, {"EMPTY", "empty"}, {"SHORT", "short"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char arguments[4096] = "", copy[1024], *save = NULL;
+        snprintf(copy, sizeof copy, "%s", bad[i].arguments);
+        for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+            char word[2200];
+            snprintf(word, sizeof word, "%s", w);
+            if (!strcmp(w, "M")) snprintf(word, sizeof word, "%s", model);
+            if (!strcmp(w, "D")) snprintf(word, sizeof word, "%s/pairs.jsonl", folder);
+            if (!strcmp(w, "P")) snprintf(word, sizeof word, "%s/prompts.jsonl", folder);
+            if (!strcmp(w, "O")) snprintf(word, sizeof word, "%s/never", folder);
+            if (!strcmp(w, "R")) snprintf(word, sizeof word, "%s", repo_path("examples/demo/happy.yaml"));
+            for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+                if (!strcmp(w, words[k].word)) snprintf(word, sizeof word, "%s/%s", folder, words[k].file);
+            strcat(arguments, word);
+            strcat(arguments, " ");
+        }
+        const int status = run_sail("%s", arguments);
+        if (status != bad[i].status || !strstr(output, bad[i].says) || strncmp(output, "sail: ", 6)) fail_msg("`sail %s`: status %d, said: %s(wanted %d and \"%s\")", arguments, status, output, bad[i].status, bad[i].says);
+        char never[1100];
+        snprintf(never, sizeof never, "%s/never", folder);
+        if (path_exists(never)) fail_msg("`sail %s` left something behind", arguments);
+    }
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/sail-cli-%d", (int)getpid());
+    mkdir(folder, 0700);
+    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
+    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
+    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
+    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    return dir_remove(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sampled_equals_scored),        cmocka_unit_test(micro_batches_give_the_same_update), cmocka_unit_test(lora_resumes_bit_for_bit),
+        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line),
+    };
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
