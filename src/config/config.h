@@ -18,6 +18,7 @@ enum command {
     CMD_METHODS = 1 << 8,
     CMD_BENCH = 1 << 9,
     CMD_REPORT = 1 << 10,
+    CMD_TEMPLATE = 1 << 11,
 };
 
 /* Types of options.def: STR (char *, NULL when absent), INT (int64_t), F64 (double), BOOL. */

@@ -18,6 +18,7 @@ static const struct {
     {CMD_METHODS, job_methods},
     {CMD_BENCH, job_bench},
     {CMD_REPORT, job_report},
+    {CMD_TEMPLATE, job_template},
 };
 
 int sail_run(const sail_config *config, sail_err *err)
