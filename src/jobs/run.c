@@ -1,4 +1,6 @@
 /* From a configuration to its command's job. */
+#include <string.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "jobs/jobs.h"
@@ -19,11 +21,13 @@ static const struct {
     {CMD_BENCH, job_bench},
     {CMD_REPORT, job_report},
     {CMD_TEMPLATE, job_template},
+    {CMD_CONVERT, job_convert},
 };
 
 int sail_run(const sail_config *config, sail_err *err)
 {
     log_quiet(config->quiet);
+    if (config->command != CMD_CONVERT && config->dtype && !strcmp(config->dtype, "f16")) return err_set(err, SAIL_USAGE, "--dtype f16: products run in f32 or bf16");
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
         if (jobs[i].command == config->command) return jobs[i].job(config, err);
     return err_set(err, SAIL_USAGE, "`sail %s` is not in this build", config->command_name);

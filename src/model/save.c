@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 #include "model/internal.h"
+#include "template/template.h"
+#include "tok/tokenizer.h"
 
 static const struct param *trained(const struct model *m, const char *name)
 {
@@ -86,12 +88,26 @@ static int write_json(const char *folder, const char *name, json_t *j, sail_err 
     return rc;
 }
 
+/* What a GGUF has inside, as the files that a folder has beside its weights. */
+static int write_inner_files(const struct model *m, const char *folder, sail_err *err)
+{
+    int rc = tokenizer_save_gguf(m->path, folder, err);
+    char *source = rc ? NULL : template_source(m->path);
+    if (source) {
+        char *path = path_join(folder, "chat_template.jinja");
+        rc = file_replace(path, source, strlen(source), err);
+        free(path);
+    }
+    free(source);
+    return rc;
+}
+
 /* Files beside the weights that other tools read: byte for byte. */
 static int copy_others(const struct model *m, const char *folder, sail_err *err)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"};
     int rc = SAIL_OK;
-    if (weights_is_gguf(m->file)) return SAIL_OK;
+    if (weights_is_gguf(m->file)) return write_inner_files(m, folder, err);
     for (size_t i = 0; !rc && i < sizeof names / sizeof *names; i++) {
         char *from = path_join(m->path, names[i]), *to = path_join(folder, names[i]), *data = NULL;
         size_t n;

@@ -1304,13 +1304,20 @@ static char *find_source(const char *path, json_t *specials)
     return source;
 }
 
-bool template_exists(const char *path)
+char *template_source(const char *path)
 {
     json_t *specials = json_object();
     char *source = find_source(path, specials);
     json_decref(specials);
+    return source;
+}
+
+bool template_exists(const char *path)
+{
+    char *source = template_source(path);
+    const bool there = source != NULL;
     free(source);
-    return source != NULL;
+    return there;
 }
 
 int template_open(struct chat_template **out, const char *path, sail_err *err)

@@ -17,6 +17,8 @@ struct chat_template;
  * tokenizer_config.json (or the GGUF's ids) become variables. */
 int template_open(struct chat_template **out, const char *path, sail_err *err);
 bool template_exists(const char *path);
+/* The template's source text, or NULL; free() it. */
+char *template_source(const char *path);
 /* From source text; specials: object of *_token strings or NULL. */
 int template_parse(struct chat_template **out, const char *source, json_t *specials, sail_err *err);
 void template_close(struct chat_template *t);

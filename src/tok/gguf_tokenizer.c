@@ -145,22 +145,30 @@ static int sentencepiece(const struct gguf *g, json_t *root, json_t *model, sail
     return score_merges(g, json_object_get(model, "vocab"), merges, err);
 }
 
+static json_t *token_at(const struct gguf *g, int32_t id)
+{
+    json_t *s = token_string(g, "tokenizer.ggml.tokens", id);
+    return s ? s : json_string("");
+}
+
+/* What is put around a text; a pair of texts is only there because the format asks for it. */
 static void put_post(const struct gguf *g, json_t *root, int32_t bos, int32_t eos, bool bos_default)
 {
     bool add_bos = bos_default, add_eos = false;
     gguf_bool(g, "tokenizer.ggml.add_bos_token", &add_bos);
     gguf_bool(g, "tokenizer.ggml.add_eos_token", &add_eos);
+    const int32_t around[2] = {add_bos ? bos : -1, add_eos ? eos : -1};
     json_t *single = json_array(), *special = json_object();
-    if (add_bos && bos >= 0) {
-        json_array_append_new(single, json_pack("{s{ss si}}", "SpecialToken", "id", "bos", "type_id", 0));
-        json_object_set_new(special, "bos", json_pack("{ss s[i]}", "id", "bos", "ids", (int)bos));
+    for (int k = 0; k < 2; k++) {
+        if (k) json_array_append_new(single, json_pack("{s{ss si}}", "Sequence", "id", "A", "type_id", 0));
+        if (around[k] < 0) continue;
+        json_t *name = token_at(g, around[k]);
+        json_array_append_new(single, json_pack("{s{sO si}}", "SpecialToken", "id", name, "type_id", 0));
+        json_object_set_new(special, json_string_value(name), json_pack("{sO s[i] s[O]}", "id", name, "ids", (int)around[k], "tokens", name));
+        json_decref(name);
     }
-    json_array_append_new(single, json_pack("{s{ss si}}", "Sequence", "id", "A", "type_id", 0));
-    if (add_eos && eos >= 0) {
-        json_array_append_new(single, json_pack("{s{ss si}}", "SpecialToken", "id", "eos", "type_id", 0));
-        json_object_set_new(special, "eos", json_pack("{ss s[i]}", "id", "eos", "ids", (int)eos));
-    }
-    json_object_set_new(root, "post_processor", json_pack("{ss so so}", "type", "TemplateProcessing", "single", single, "special_tokens", special));
+    json_t *pair = json_pack("[{s{ss si}}{s{ss si}}]", "Sequence", "id", "A", "type_id", 0, "Sequence", "id", "B", "type_id", 1);
+    json_object_set_new(root, "post_processor", json_pack("{ss so so so}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", special));
 }
 
 static int build(const struct gguf *g, json_t *root, int32_t *bos, int32_t *eos, sail_err *err)

@@ -390,3 +390,34 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, boo
     pieces_release(&b);
     return rc;
 }
+
+static int write_json(const char *folder, const char *name, json_t *j, size_t flags, sail_err *err)
+{
+    char *text = json_dumps(j, flags), *path = path_join(folder, name);
+    int rc = text ? file_replace(path, text, strlen(text), err) : err_memory(err, 0);
+    free(text);
+    free(path);
+    return rc;
+}
+
+int tokenizer_save_gguf(const char *gguf_path, const char *folder, sail_err *err)
+{
+    json_t *root;
+    int32_t bos, eos;
+    int rc = gguf_tokenizer_json(gguf_path, &root, &bos, &eos, err);
+    if (rc) return rc;
+    json_object_set_new(root, "version", json_string("1.0"));
+    json_t *config = json_object(), *name;
+    const char *token;
+    json_object_foreach(json_object_get(json_object_get(root, "model"), "vocab"), token, name)
+    {
+        if (json_integer_value(name) == bos) json_object_set_new(config, "bos_token", json_string(token));
+        if (json_integer_value(name) == eos) json_object_set_new(config, "eos_token", json_string(token));
+    }
+    json_object_set_new(config, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
+    rc = write_json(folder, "tokenizer.json", root, JSON_COMPACT, err);
+    if (!rc) rc = write_json(folder, "tokenizer_config.json", config, JSON_INDENT(2), err);
+    json_decref(config);
+    json_decref(root);
+    return rc;
+}

@@ -28,6 +28,9 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 int tokenizer_leading_specials(const struct tokenizer *t, struct ids *out, sail_err *err);
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct buf *out, sail_err *err);
 
+/* Writes tokenizer.json and tokenizer_config.json into a folder from a GGUF's own keys. */
+int tokenizer_save_gguf(const char *gguf_path, const char *folder, sail_err *err);
+
 int32_t tokenizer_find(const struct tokenizer *t, const char *token); /* -1: none; added tokens too */
 const char *tokenizer_token(const struct tokenizer *t, int32_t id);   /* NULL: none. Borrowed */
 int32_t tokenizer_eos(const struct tokenizer *t); /* from tokenizer_config.json's eos_token or GGUF; -1: not said */

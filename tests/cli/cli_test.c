@@ -142,6 +142,39 @@ static void sampled_equals_scored(void **state)
     free(scored);
 }
 
+/* A merged folder scores as base and adapter do; a GGUF's folder as the GGUF. */
+static void converted_models_are_the_same_model(void **state)
+{
+    (void)state;
+    char golden[1200];
+    snprintf(golden, sizeof golden, "%s", repo_path("tests/golden/cases/lora-llama"));
+    assert_run("convert --model %s --merge %s/adapter --out %s/merged", golden, golden, folder);
+    assert_run("score --model %s --adapter %s/adapter --data %s/data.jsonl --out %s/m0", golden, golden, golden, folder);
+    assert_run("score --model %s/merged --data %s/data.jsonl --out %s/m1", folder, golden, folder);
+    char *data[2];
+    for (int k = 0; k < 2; k++) {
+        char path[1100];
+        size_t n;
+        snprintf(path, sizeof path, "%s/m%d", folder, k);
+        assert_ok(file_read(path, 1 << 20, &data[k], &n, err));
+    }
+    int rows = 0;
+    for (char *a = strstr(data[0], "_logp\": "), *b = strstr(data[1], "_logp\": "); a && b; a = strstr(a + 1, "_logp\": "), b = strstr(b + 1, "_logp\": "), rows++) assert_near(atof(a + 8), atof(b + 8), 1e-5, 5e-6);
+    assert_int_equal(rows, 12);
+    free(data[0]);
+    free(data[1]);
+    assert_int_equal(run_sail("convert --model %s --out %s/merged", golden, folder), 2); // never over something
+    const char *gguf = shared_path("data/models/stories260K/stories260K-f32.gguf");
+    if (!gguf) {
+        print_message("SKIP: no shared data (GGUF to folder)\n");
+        return;
+    }
+    assert_run("convert --model %s --out %s/from-gguf", gguf, folder);
+    assert_run("score --model %s --data %s/pairs.jsonl --out %s/g0", gguf, folder, folder);
+    assert_run("score --model %s/from-gguf --data %s/pairs.jsonl --out %s/g1", folder, folder, folder);
+    shell("cmp %s/g0 %s/g1", folder, folder);
+}
+
 static const struct bad {
     const char *arguments, *says;
     int status;
@@ -224,7 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sampled_equals_scored),        cmocka_unit_test(micro_batches_give_the_same_update), cmocka_unit_test(lora_resumes_bit_for_bit),
-        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line),
+        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(converted_models_are_the_same_model),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }
