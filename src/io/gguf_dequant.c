@@ -1,6 +1,7 @@
 /* ggml's block formats. Each block carries its scales; values are rebuilt in f32 in the order of ggml's own reference. */
 #include "io/gguf_dequant.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -179,4 +180,18 @@ void ggml_dequantise(float *out, const unsigned char *src, uint32_t type, int64_
     const struct format *f = find(type);
     BUG_ON(!f || n % f->values, "%lld values of ggml type %u", (long long)n, type);
     for (int64_t i = 0; i < n; i += f->values, src += f->bytes) f->block(out + i, src);
+}
+
+void ggml_quantise_q8_0(unsigned char *out, const float *x, int64_t n)
+{
+    BUG_ON(n % 32, "%lld values in blocks of 32", (long long)n);
+    for (int64_t i = 0; i < n; i += 32, x += 32, out += 34) {
+        float largest = 0;
+        for (int k = 0; k < 32; k++) largest = fmaxf(largest, fabsf(x[k]));
+        const float d = largest / 127, inverse = d > 0 ? 1 / d : 0;
+        const uint16_t scale = f32_to_f16(d);
+        out[0] = (unsigned char)scale;
+        out[1] = (unsigned char)(scale >> 8);
+        for (int k = 0; k < 32; k++) out[2 + k] = (unsigned char)(int8_t)roundf(x[k] * inverse);
+    }
 }

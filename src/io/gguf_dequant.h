@@ -1,4 +1,4 @@
-/* Block formats of ggml: geometry, and values as f32. */
+/* Block formats of ggml: geometry, values as f32, and Q8_0 from f32. */
 #ifndef SAIL_IO_GGUF_DEQUANT_H
 #define SAIL_IO_GGUF_DEQUANT_H
 
@@ -16,5 +16,7 @@ bool ggml_block(uint32_t type, int *values, int *bytes);
 const char *ggml_type_name(uint32_t type); /* of unsupported ones too; "unknown" */
 /* n values (whole blocks) of src as f32. */
 void ggml_dequantise(float *out, const unsigned char *src, uint32_t type, int64_t n);
+/* n values (whole blocks of 32) as Q8_0: of each block the largest magnitude is 127. */
+void ggml_quantise_q8_0(unsigned char *out, const float *x, int64_t n);
 
 #endif

@@ -29,7 +29,7 @@ static const struct {
 int sail_run(const sail_config *config, sail_err *err)
 {
     log_quiet(config->quiet);
-    if (config->command != CMD_CONVERT && config->dtype && !strcmp(config->dtype, "f16")) return err_set(err, SAIL_USAGE, "--dtype f16: products run in f32 or bf16");
+    if (config->command != CMD_CONVERT && config->dtype && strcmp(config->dtype, "f32") && strcmp(config->dtype, "bf16")) return err_set(err, SAIL_USAGE, "--dtype %s: products run in f32 or bf16", config->dtype);
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
         if (jobs[i].command == config->command) return jobs[i].job(config, err);
     return err_set(err, SAIL_USAGE, "`sail %s` is not in this build", config->command_name);

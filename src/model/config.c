@@ -236,17 +236,35 @@ static void read_special(struct reader *r, struct model_config *c, json_t *gener
     }
 }
 
+/* Classes of reward models by the end of their name, and what they call the head. Labels are counted where the class counts them. */
+static const struct {
+    const char *end, *head;
+    bool labels;
+} reward_classes[] = {{"ForSequenceClassification", "score", true}, {"ModelForScore", "score_head", false}, {"EurusRewardModel", "regression_head", false}};
+
+static void read_score_head(struct reader *r, bool labels)
+{
+    json_t *names = key(r, "id2label");
+    const size_t n = json_is_object(names) ? json_object_size(names) : (size_t)integer(r, "num_labels", 2, 1, 1 << 20);
+    if (labels && n != 1) r->rc = err_set(r->err, SAIL_FAILED, "%s: a reward model has one label, this one has %zu (\"id2label\")", r->path, n);
+    const int64_t dim = integer(r, "score_dim", 1, 1, INT32_MAX);
+    if (!r->rc && dim != 1) r->rc = err_set(r->err, SAIL_FAILED, "%s: a reward model has one score, this one has %lld (\"score_dim\")", r->path, (long long)dim);
+    if (!r->rc && flag(r, "do_normalize", false)) // a running mean and variance around the score
+        r->rc = err_set(r->err, SAIL_FAILED, "%s: \"do_normalize\": normalised scores are not supported; set it to false for the score itself", r->path);
+}
+
 static void read_head(struct reader *r, struct model_config *c)
 {
-    c->reward_head = strstr(c->architecture, "ForSequenceClassification") != NULL;
-    if (!c->reward_head) {
-        if (!strstr(c->architecture, "ForCausalLM") && !strstr(c->architecture, "LMHeadModel") && c->architecture[0])
-            r->rc = err_set(r->err, SAIL_FAILED, "%s: architecture '%s' is not supported: expected ...ForCausalLM or ...ForSequenceClassification", r->path, c->architecture);
-        return;
-    }
-    json_t *labels = key(r, "id2label");
-    size_t n = json_is_object(labels) ? json_object_size(labels) : (size_t)integer(r, "num_labels", 2, 1, 1 << 20);
-    if (n != 1) r->rc = err_set(r->err, SAIL_FAILED, "%s: a reward model has one label, this one has %zu (\"id2label\")", r->path, n);
+    for (size_t i = 0; i < sizeof reward_classes / sizeof *reward_classes; i++)
+        if (strstr(c->architecture, reward_classes[i].end)) {
+            c->reward_head = true;
+            c->score_name = reward_classes[i].head;
+            read_score_head(r, reward_classes[i].labels);
+            return;
+        }
+    if (!strstr(c->architecture, "ForCausalLM") && !strstr(c->architecture, "LMHeadModel") && c->architecture[0])
+        r->rc = err_set(r->err, SAIL_FAILED, "%s: architecture '%s' is not supported: expected ...ForCausalLM or a reward model: ...ForSequenceClassification, ...ModelForScore, EurusRewardModel",
+                        r->path, c->architecture);
 }
 
 static void read_activation(struct reader *r, struct model_config *c)

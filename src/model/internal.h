@@ -41,6 +41,7 @@ struct model_config {
     int64_t rope_switch;     /* sequences longer than this use longrope's long factors; 0: no such switch */
     struct layer_kind *kind; /* (n_layer), owned */
     bool reward_head;
+    const char *score_name; /* module of the reward model's head: "score" */
     int32_t bos, pad, eos[8];
     int n_eos;
 };
@@ -241,7 +242,9 @@ int model_own(struct model *m, size_t n, size_t size, void *out, sail_err *err);
 static inline void *element_at(void *base, enum dtype t, int64_t i) { return (char *)base + (size_t)i * dtype_size(t); }
 static inline const void *element_of(const void *base, enum dtype t, int64_t i) { return (const char *)base + (size_t)i * dtype_size(t); }
 
-/* save.c: tensor t of the file as it is to be written: trained, merged, in `dtype` (-1: the file's). out->data is the caller's to free. */
+/* save.c: tensor t of the file as it is to be written: trained, merged, in `dtype` (or SAVE_AS_IS). out->data is the caller's to free. */
 int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tensor *out, sail_err *err);
+/* save_shards.c: model.safetensors, or shards of at most shard_bytes and their index. */
+int save_weights(struct policy p, const char *folder, int dtype, uint64_t shard_bytes, sail_err *err);
 
 #endif

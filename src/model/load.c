@@ -227,8 +227,10 @@ static int load_head(struct model *m, sail_err *err)
     m->head = (struct weight){.n_part = 1, .n_in = c->hidden};
     if (m->fresh_head) return load_fresh_head(m, err);
     if (c->reward_head) {
-        int rc = load_part(m, "score.weight", 1, c->hidden, false, &m->head.part[0], &m->dhead, err);
-        if (!rc && weights_find(m->file, "score.bias")) rc = load_vector(m, "score.bias", 1, &m->score_bias, &m->dscore_bias, err);
+        snprintf(name, sizeof name, "%s.weight", c->score_name);
+        int rc = load_part(m, name, 1, c->hidden, false, &m->head.part[0], &m->dhead, err);
+        snprintf(name, sizeof name, "%s.bias", c->score_name);
+        if (!rc && weights_find(m->file, name)) rc = load_vector(m, name, 1, &m->score_bias, &m->dscore_bias, err);
         return rc ? rc : prepare(m, &m->head, err);
     }
     snprintf(name, sizeof name, "%s.weight", c->family->head);
@@ -295,6 +297,7 @@ int model_open(struct model **out, const char *path, const struct model_options 
     if (!rc) rc = model_config_read(&m->config, weights_config(m->file), weights_generation_config(m->file), path, err);
     if (!rc && o->reward_head && !m->config.reward_head) {
         m->fresh_head = m->config.reward_head = true;
+        m->config.score_name = "score";
         if (weights_find(m->file, "score.weight")) rc = err_set(err, SAIL_FAILED, "%s: a language model with a tensor 'score.weight'", path);
     }
     // The constant is rounded as the weights that it multiplies are: to bf16 when they run in bf16.

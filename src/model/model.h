@@ -97,11 +97,16 @@ void adapter_blend(struct adapter *copy, const struct adapter *from, double keep
 void adapter_close(struct adapter *a);
 int adapter_save(const struct adapter *a, const char *folder, sail_err *err); /* PEFT: adapter_config.json, adapter_model.safetensors */
 
-/* A Hugging Face folder: config.json (a ...ForSequenceClassification where the model got a score head), generation_config.json, tokenizer files copied unchanged, weights in the dtype of the file that came in
- * (dtype < 0) or the one asked for. With an adapter it is merged. Written durably. */
-int model_save(struct policy p, const char *folder, int dtype, sail_err *err);
+enum { SAVE_AS_IS = -1, SAVE_Q8_0 = 100 }; /* beside the values of enum dtype; SAVE_Q8_0: GGUF only */
+struct save_options {
+    int dtype;            /* of the written weights */
+    uint64_t shard_bytes; /* folders: a file of weights is at most so large; 0: 5 GB */
+};
+/* A Hugging Face folder: config.json (a ...ForSequenceClassification where the model got a score head), generation_config.json and tokenizer files copied unchanged,
+ * weights in one file or in shards with an index. With an adapter it is merged. Written durably. */
+int model_save(struct policy p, const char *folder, const struct save_options *o, sail_err *err);
 /* The same as one GGUF file with its tokenizer and chat template, for llama.cpp. Vectors are f32 there. Refuses by name what GGUF cannot say. */
-int model_save_gguf(struct policy p, const char *path, int dtype, sail_err *err);
+int model_save_gguf(struct policy p, const char *path, const struct save_options *o, sail_err *err);
 
 /* Bytes of the parts of a run: weights, layouts, activations of one micro-batch, optimizer; for the memory plan. */
 struct model_memory {

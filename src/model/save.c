@@ -4,10 +4,11 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "io/safetensors.h"
 #include "model/internal.h"
 #include "template/template.h"
 #include "tok/tokenizer.h"
+
+static const uint64_t DEFAULT_SHARD_BYTES = 5000000000; // as the hub's tools do
 
 static const struct param *trained(const struct model *m, const char *name)
 {
@@ -56,7 +57,7 @@ int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tens
     float *f32 = NULL;
     void *data = NULL;
     *out = *t;
-    out->dtype = dtype < 0 ? t->dtype : (enum dtype)dtype;
+    out->dtype = dtype == SAVE_AS_IS ? t->dtype : (enum dtype)dtype;
     const struct param *param = trained(p.model, t->name);
     int rc = mem_alloc(&f32, (size_t)n, sizeof *f32, err);
     if (!rc && param) memcpy(f32, param->value, (size_t)n * sizeof *f32);
@@ -67,28 +68,6 @@ int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tens
     if (!rc) tensor_convert(data, out->dtype, f32, DTYPE_F32, n);
     free(f32);
     out->data = data;
-    return rc;
-}
-
-static int write_weights(struct policy p, const char *folder, int dtype, sail_err *err)
-{
-    const struct model *m = p.model;
-    const int64_t n_file = weights_count(m->file);
-    const struct tensor score = {.name = "score.weight", .dtype = m->facts.file_dtype, .n_dim = 2, .dim = {1, m->config.hidden}};
-    int64_t n = 0;
-    struct tensor *t;
-    int rc = mem_alloc(&t, (size_t)n_file + 1, sizeof *t, err);
-    if (rc) return rc;
-    for (int64_t i = 0; !rc && i < n_file; i++)
-        if (!score_head_replaces(m, weights_at(m->file, i)->name)) rc = saved_tensor(p, weights_at(m->file, i), dtype, &t[n++], err);
-    if (!rc && m->fresh_head) rc = saved_tensor(p, &score, dtype, &t[n++], err);
-    if (!rc) {
-        char *path = path_join(folder, "model.safetensors");
-        rc = safetensors_write(path, t, n, NULL, 0, err);
-        free(path);
-    }
-    for (int64_t i = 0; i < n; i++) free(t[i].data);
-    free(t);
     return rc;
 }
 
@@ -105,7 +84,8 @@ static int write_json(const char *folder, const char *name, json_t *j, sail_err 
 /* What a GGUF has inside, as the files that a folder has beside its weights. */
 static int write_inner_files(const struct model *m, const char *folder, sail_err *err)
 {
-    int rc = tokenizer_exists(m->path) ? tokenizer_save_gguf(m->path, folder, err) : SAIL_OK;
+    int rc = write_json(folder, "generation_config.json", weights_generation_config(m->file), err);
+    if (!rc && tokenizer_exists(m->path)) rc = tokenizer_save_gguf(m->path, folder, err);
     char *source = rc ? NULL : template_source(m->path);
     if (source) {
         char *path = path_join(folder, "chat_template.jinja");
@@ -119,7 +99,7 @@ static int write_inner_files(const struct model *m, const char *folder, sail_err
 /* Files beside the weights that other tools read: byte for byte. */
 static int copy_others(const struct model *m, const char *folder, sail_err *err)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"};
+    static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"};
     int rc = SAIL_OK;
     if (weights_is_gguf(m->file)) return write_inner_files(m, folder, err);
     for (size_t i = 0; !rc && i < sizeof names / sizeof *names; i++) {
@@ -133,22 +113,21 @@ static int copy_others(const struct model *m, const char *folder, sail_err *err)
     return rc;
 }
 
-int model_save(struct policy p, const char *folder, int dtype, sail_err *err)
+int model_save(struct policy p, const char *folder, const struct save_options *o, sail_err *err)
 {
     const struct model *m = p.model;
     json_t *config = json_deep_copy(weights_config(m->file));
     if (!config) return err_memory(err, 0);
-    if (dtype >= 0) {
+    if (o->dtype != SAVE_AS_IS) {
         static const char *const name[] = {[DTYPE_F32] = "float32", [DTYPE_BF16] = "bfloat16", [DTYPE_F16] = "float16"};
-        json_object_set_new(config, "torch_dtype", json_string(name[dtype]));
-        if (json_object_get(config, "dtype")) json_object_set_new(config, "dtype", json_string(name[dtype]));
+        json_object_set_new(config, "torch_dtype", json_string(name[o->dtype]));
+        if (json_object_get(config, "dtype")) json_object_set_new(config, "dtype", json_string(name[o->dtype]));
     }
     struct dir_writer w;
     int rc = m->fresh_head ? score_head_config(m, config, err) : SAIL_OK;
     if (!rc && !(rc = dir_writer_open(&w, folder, err))) {
-        rc = write_weights(p, w.temporary, dtype, err);
+        rc = save_weights(p, w.temporary, o->dtype, o->shard_bytes ? o->shard_bytes : DEFAULT_SHARD_BYTES, err);
         if (!rc) rc = write_json(w.temporary, "config.json", config, err);
-        if (!rc) rc = write_json(w.temporary, "generation_config.json", weights_generation_config(m->file), err);
         if (!rc) rc = copy_others(m, w.temporary, err);
         if (!rc)
             rc = dir_writer_commit(&w, err);

@@ -24,13 +24,14 @@ struct gguf_save {
     void *data; /* of the tensor that is being written */
 };
 
-static enum dtype dtype_of(uint32_t ggml) { return ggml == GGML_F32 ? DTYPE_F32 : ggml == GGML_F16 ? DTYPE_F16 : DTYPE_BF16; }
+static enum dtype dtype_of(uint32_t ggml) { return ggml == GGML_F16 ? DTYPE_F16 : ggml == GGML_BF16 ? DTYPE_BF16 : DTYPE_F32; }
 
-/* Vectors and learned positions are f32, as llama.cpp's operations want them. */
-static uint32_t type_of(const struct tensor *t, const char *name, int dtype)
+/* Vectors and learned positions are f32, as llama.cpp's operations want them; rows that do not fill blocks of 32 are f16 in a Q8_0 file, as its converter writes them. */
+static uint32_t type_of(const struct tensor *t, const struct gguf_tensor *g, int dtype)
 {
-    const enum dtype d = dtype < 0 ? t->dtype : (enum dtype)dtype;
-    if (t->n_dim == 1 || !strcmp(name, "position_embd.weight")) return GGML_F32;
+    const enum dtype d = dtype == SAVE_AS_IS ? t->dtype : (enum dtype)dtype;
+    if (t->n_dim == 1 || !strcmp(g->name, "position_embd.weight")) return GGML_F32;
+    if (dtype == SAVE_Q8_0) return g->dim[0] % 32 ? GGML_F16 : GGML_Q8_0;
     return d == DTYPE_F32 ? GGML_F32 : d == DTYPE_F16 ? GGML_F16 : GGML_BF16;
 }
 
@@ -41,10 +42,11 @@ static int add_tensor(struct gguf_save *s, const struct tensor *t, int dtype, sa
     if (hf_name_is_buffer(t->name) || (s->keys.tied && !strcmp(t->name, "lm_head.weight"))) return SAIL_OK;
     char *name = gguf_name_from_hf(s->keys.arch, t->name, &from->layout);
     if (!name) return err_set(err, SAIL_FAILED, "%s: tensor '%s' has no GGUF name for %s", s->policy.model->path, t->name, s->keys.arch->model_type);
-    *g = (struct gguf_tensor){.name = name, .n_dim = t->n_dim, .type = type_of(t, name, dtype)};
+    *g = (struct gguf_tensor){.name = name, .n_dim = t->n_dim};
     from->tensor = t;
     s->n++;
     for (int i = 0; i < t->n_dim; i++) g->dim[i] = t->dim[from->layout == LAYOUT_TRANSPOSED ? i : t->n_dim - 1 - i];
+    g->type = type_of(t, g, dtype);
     return gguf_rows_divide(from->layout, s->keys.heads, t->dim[0]) ? SAIL_OK : err_set(err, SAIL_FAILED, "%s: tensor '%s': %lld rows do not divide into heads", s->policy.model->path, t->name, (long long)t->dim[0]);
 }
 
@@ -98,7 +100,10 @@ static int tensor_data(void *context, int64_t i, const void **data, sail_err *er
     if (!rc) rc = mem_alloc(&s->data, (size_t)n, dtype_size(d), err);
     if (!rc) {
         lay_out(s, from, laid, t.data);
-        tensor_convert(s->data, d, laid, DTYPE_F32, n);
+        if (s->tensor[i].type == GGML_Q8_0)
+            ggml_quantise_q8_0(s->data, laid, n);
+        else
+            tensor_convert(s->data, d, laid, DTYPE_F32, n);
     }
     free(t.data);
     free(laid);
@@ -120,15 +125,19 @@ static int put_text_keys(struct gguf_writer *w, const struct gguf_save *s, sail_
     return rc;
 }
 
-int model_save_gguf(struct policy p, const char *path, int dtype, sail_err *err)
+int model_save_gguf(struct policy p, const char *path, const struct save_options *o, sail_err *err)
 {
     struct gguf_save s = {.policy = p};
     struct gguf_writer w;
     if (p.model->config.reward_head) return err_set(err, SAIL_USAGE, "%s: reward models have no GGUF form here: give --out a folder", p.model->path);
     gguf_writer_init(&w);
     int rc = gguf_config_write(&w, &s.keys, weights_config(p.model->file), p.model->path, err);
+    if (!rc && o->dtype == SAVE_Q8_0) {
+        gguf_put_u32(&w, "general.quantization_version", 2);
+        gguf_put_u32(&w, "general.file_type", 7);
+    }
     if (!rc) rc = put_text_keys(&w, &s, err);
-    if (!rc) rc = list_tensors(&s, dtype, err);
+    if (!rc) rc = list_tensors(&s, o->dtype, err);
     if (!rc) rc = gguf_writer_write(&w, path, s.tensor, s.n, tensor_data, &s, err);
     for (int64_t i = 0; i < s.n; i++) free(s.tensor[i].name);
     free(s.tensor);

@@ -293,7 +293,7 @@ int checkpoint_load_newest(struct run *r, bool *found, sail_err *err)
 int final_save(struct run *r, sail_err *err)
 {
     char *path = path_join(r->config->out, "final");
-    int rc = r->adapter ? adapter_save(r->adapter, path, err) : model_save(r->policy, path, -1, err);
+    int rc = r->adapter ? adapter_save(r->adapter, path, err) : model_save(r->policy, path, &(struct save_options){.dtype = SAVE_AS_IS}, err);
     free(path);
     return rc;
 }

@@ -173,6 +173,20 @@ static void blocks_by_hand(void **state)
     assert_true(y[0] == 2 * ((5 | 3 << 4) - 32) && y[1] == 2 * -32 && y[16] == 0);
 }
 
+/* The bytes that llama.cpp's own Python package makes of the same values; zeros stay zeros. */
+static void eight_bit_blocks_are_the_reference(void **state)
+{
+    (void)state;
+    static const unsigned char want[34] = {201, 30, 127, 123, 17, 174, 163, 232, 51, 69, 26, 226, 206, 232, 17, 35, 21, 248, 231, 239, 3, 17, 14, 0, 245, 245, 255, 7, 8, 2, 252, 250, 254, 3};
+    unsigned char got[68];
+    float x[64] = {0};
+    for (int i = 0; i < 32; i++) x[i] = (float)(sin(i + 1) * exp(-i / 9.0));
+    memset(got, 7, sizeof got);
+    ggml_quantise_q8_0(got, x, 64);
+    assert_memory_equal(got, want, 34);
+    for (int i = 34; i < 68; i++) assert_int_equal(got[i], 0);
+}
+
 /* The folder and the GGUF of the same model hold the same numbers. */
 static void both_kinds_of_file_agree(void **state)
 {
@@ -244,7 +258,7 @@ int main(void)
     snprintf(folder, sizeof folder, "/tmp/sail-io-%d", (int)getpid());
     mkdir(folder, 0700);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(safetensors_refusals),     cmocka_unit_test(safetensors_round_trip), cmocka_unit_test(gguf_survives_cuts_and_flips), cmocka_unit_test(blocks_by_hand),
+        cmocka_unit_test(safetensors_refusals),     cmocka_unit_test(safetensors_round_trip), cmocka_unit_test(gguf_survives_cuts_and_flips), cmocka_unit_test(blocks_by_hand), cmocka_unit_test(eight_bit_blocks_are_the_reference),
         cmocka_unit_test(both_kinds_of_file_agree), cmocka_unit_test(an_index_may_not_leave_its_folder), cmocka_unit_test(folders_appear_whole_or_not_at_all),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -507,7 +507,7 @@ static void saved(void **state)
         assert_ok(adapter_open(&q.adapter, p.model, path, true, err));
         score(q, &r.s, back);
         snprintf(path, sizeof path, "%s/merged", folder);
-        assert_ok(model_save(p, path, -1, err));
+        assert_ok(model_save(p, path, &(struct save_options){.dtype = SAVE_AS_IS}, err));
         struct policy whole = {0};
         const struct model_options o = {.compute = DTYPE_F32};
         assert_ok(model_open(&whole.model, path, &o, err));

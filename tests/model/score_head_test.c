@@ -94,7 +94,7 @@ static void an_adapter_brings_its_head(void **state)
     assert_true(adapter_is_reward(saved));
     assert_ok(adapter_open(&again, m, saved, false, err));
     assert_true(value_of((struct policy){m, again}) == want);
-    assert_ok(model_save(p, whole, -1, err));
+    assert_ok(model_save(p, whole, &(struct save_options){.dtype = SAVE_AS_IS}, err));
     assert_ok(model_open(&merged, whole, &(struct model_options){.compute = DTYPE_F32}, err));
     assert_true(model_facts(merged)->reward_head);
     assert_near(value_of((struct policy){merged, NULL}), want, 1e-5, 1e-4);
