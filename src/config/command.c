@@ -13,6 +13,7 @@ static const struct command_row commands[] = {
     {CMD_GRAD, "grad", "the gradient of one batch, as safetensors", "sail grad --model DIR --data F.jsonl --method NAME --out G.safetensors", false},
     {CMD_TOKENIZE, "tokenize", "text to ids and back", "sail tokenize --model DIR (--text-file F | --json-file F)", false},
     {CMD_TEMPLATE, "template", "render chats with the model's template", "sail template --model DIR --messages F.jsonl", false},
+    {CMD_INSPECT, "inspect", "what a model is and what it needs", "sail inspect DIR|FILE.gguf [--json]", true},
     {CMD_CONVERT, "convert", "between Hugging Face folders and GGUF files; merge an adapter", "sail convert --model DIR_OR_GGUF --out DIR|FILE.gguf [--merge ADAPTER]", false},
     {CMD_COMPARE, "compare", "methods x seeds on equal terms, one page", "sail compare --config study.yaml --out DIR", false},
     {CMD_METHODS, "methods", "the table of methods", "sail methods [--json]", false},

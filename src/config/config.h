@@ -22,6 +22,7 @@ enum command {
     CMD_CONVERT = 1 << 12,
     CMD_REWARD = 1 << 13,
     CMD_COMPARE = 1 << 14,
+    CMD_INSPECT = 1 << 15,
 };
 
 /* Types of options.def: STR (char *, NULL when absent), INT (int64_t), F64 (double), BOOL. */

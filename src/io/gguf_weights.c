@@ -84,6 +84,8 @@ void gguf_weights_close(struct gguf_weights *w)
 
 static const struct entry *entry_of(const struct tensor *t) { return (const struct entry *)(const void *)t; }
 
+const char *gguf_weights_type(const struct tensor *t) { return ggml_type_name(((const struct entry *)t)->source->type); }
+
 const void *gguf_weights_map(const struct gguf_weights *w, const struct tensor *t)
 {
     const struct entry *e = entry_of(t);

@@ -14,6 +14,7 @@ int gguf_weights_open(struct gguf_weights **out, const char *path, const struct 
 void gguf_weights_close(struct gguf_weights *g);
 /* NULL for quantised and re-arranged tensors. */
 const void *gguf_weights_map(const struct gguf_weights *g, const struct tensor *t);
+const char *gguf_weights_type(const struct tensor *t); /* as the file stores it: "Q4_1" */
 int gguf_weights_load(const struct gguf_weights *g, const struct tensor *t, void *dst, enum dtype dt, sail_err *err);
 void gguf_weights_drop(const struct gguf_weights *g, const struct tensor *t);
 

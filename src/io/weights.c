@@ -189,6 +189,8 @@ json_t *weights_generation_config(const struct weights *w) { return w->generatio
 int64_t weights_count(const struct weights *w) { return w->n; }
 const struct tensor *weights_at(const struct weights *w, int64_t i) { return w->tensor[i]; }
 
+const char *weights_stored_type(const struct weights *w, const struct tensor *t) { return w->gguf ? gguf_weights_type(t) : dtype_name(t->dtype); }
+
 const struct tensor *weights_find(const struct weights *w, const char *name)
 {
     const struct tensor key = {.name = name}, *wanted = &key;

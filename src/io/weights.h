@@ -26,6 +26,8 @@ int64_t weights_count(const struct weights *w);
 /* Borrowed. name, dtype and dims are set (a quantised GGUF tensor says BF16: it is rounded to that on load);
  * data is not: use weights_map or weights_load. */
 const struct tensor *weights_at(const struct weights *w, int64_t i);
+/* "BF16", of a GGUF file its own: "Q4_1". */
+const char *weights_stored_type(const struct weights *w, const struct tensor *t);
 const struct tensor *weights_find(const struct weights *w, const char *name);
 
 /* The tensor's bytes in the file when they are exactly its dtype, layout and are aligned to it; else NULL (quantised, permuted). */

@@ -10,6 +10,7 @@ int job_grad(const sail_config *config, sail_err *err);
 int job_generate(const sail_config *config, sail_err *err);
 int job_tokenize(const sail_config *config, sail_err *err);
 int job_template(const sail_config *config, sail_err *err);
+int job_inspect(const sail_config *config, sail_err *err);
 int job_convert(const sail_config *config, sail_err *err);
 int job_align(const sail_config *config, sail_err *err);
 int job_sft(const sail_config *config, sail_err *err);

@@ -24,6 +24,7 @@ static const struct {
     {CMD_COMPARE, job_compare},
     {CMD_TEMPLATE, job_template},
     {CMD_CONVERT, job_convert},
+    {CMD_INSPECT, job_inspect},
 };
 
 int sail_run(const sail_config *config, sail_err *err)

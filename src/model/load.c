@@ -92,7 +92,7 @@ static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n
         part->data = (*param)->value;
         return SAIL_OK;
     }
-    if ((part->data = weights_map(m->file, t))) return SAIL_OK;
+    if (m->options.facts_only || (part->data = weights_map(m->file, t))) return SAIL_OK;
     void *data;
     if (part->dtype == DTYPE_F16) part->dtype = DTYPE_F32; // unaligned half floats: rare, kept exact
     const size_t n = (size_t)tensor_count(t);
@@ -110,7 +110,7 @@ static int prepare(struct model *m, struct weight *w, sail_err *err)
     for (int p = 0; p < w->n_part; p++) w->n_out += w->part[p].n_out;
     const unsigned uses = WEIGHT_FWD | (m->options.backward ? WEIGHT_BWD : 0);
     m->layout_bytes += (size_t)(w->n_out * w->n_in) * dtype_size(m->options.compute) * (m->options.backward ? 2 : 1);
-    return ops->weight_prepare(w, m->options.compute, uses, err);
+    return m->options.facts_only ? SAIL_OK : ops->weight_prepare(w, m->options.compute, uses, err);
 }
 
 static int64_t part_width(const struct model_config *c, enum linear_id id, int part)

@@ -30,6 +30,7 @@ struct model_options {
     enum dtype compute;   /* F32 or BF16 products */
     bool train_full;      /* every parameter gets an f32 master and a gradient */
     bool backward;        /* gradients will be asked for (adapter training needs it too) */
+    bool facts_only;      /* names and shapes are checked, the weights stay in the file: the model cannot run */
     bool reward_head;     /* a language model is opened as a reward model: a score head of zeros in place of its own head */
     int64_t micro_tokens; /* most packed tokens of one forward/backward; 0: chosen by the engine */
 };

@@ -127,11 +127,31 @@ static void eight_bits_are_for_gguf(void **state)
     assert_int_equal(run_sail("score --model %s --data %s/data.jsonl --dtype q8_0", model, model), 2);
 }
 
+static void inspect_tells_what_a_model_is(void **state)
+{
+    (void)state;
+    assert_run("inspect %s --json > %s/inspect.json", model, folder);
+    json_t *j = json_of("inspect.json");
+    assert_string_equal(json_string_value(json_object_get(j, "family")), "llama");
+    const json_int_t n = json_integer_value(json_object_get(j, "parameters"));
+    assert_true(n > 10000);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "types"), "F32")), n);
+    assert_true(json_is_null(json_object_get(j, "tokenizer")));
+    json_decref(j);
+    assert_run("convert --model %s --out %s/inspect.gguf --dtype q8_0", model, folder);
+    assert_run("inspect %s/inspect.gguf", folder);
+    assert_non_null(strstr(output, "GGUF file"));
+    assert_non_null(strstr(output, "\"Q8_0\":"));
+    assert_int_equal(run_sail("inspect"), 2);
+    assert_int_equal(run_sail("inspect %s/nothing", folder), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shards_are_the_model_in_pieces), cmocka_unit_test(other_files_are_copied_unchanged),
         cmocka_unit_test(reward_models_of_every_class_score_alike), cmocka_unit_test(eight_bits_are_for_gguf),
+        cmocka_unit_test(inspect_tells_what_a_model_is),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }
