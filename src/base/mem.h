@@ -19,6 +19,9 @@ int mem_grow(void *array, size_t n, size_t *capacity, size_t size, sail_err *err
 char *mem_strdup(const char *s);      /* aborts when memory is out: for short strings of the program itself */
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Most memory that this program held at once, MiB. */
+double mem_peak_mib(void);
+
 /* Arena: one reservation of huge-page-friendly address space, touched as it is used and never given back before
  * release. Marks free everything above them. 64-byte aligned. Asking for more than the capacity aborts the request
  * with NULL; arena_need() says beforehand. */

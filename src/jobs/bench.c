@@ -1,7 +1,6 @@
 /* sail bench train|score|generate: real work on real rows, timed after two warm-up steps, beside what this machine can do at most. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -26,13 +25,6 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static double peak_rss_mib(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_maxrss / 1024;
-}
-
 static void print_result(const sail_config *c, const struct bench_result *b)
 {
     const double peak = backend_peak_gflops(b->dtype), rate = b->flops / b->seconds / 1e9;
@@ -42,7 +34,7 @@ static void print_result(const sail_config *c, const struct bench_result *b)
                "\"median_step_s\": %.6g, \"useful_gflops\": %.6g, \"peak_gflops\": %.6g, \"share_of_peak\": %.4f, \"peak_rss_mib\": %.1f, "
                "\"sample_s\": %.6g, \"label_s\": %.6g, \"reference_s\": %.6g, \"train_s\": %.6g, \"optimizer_s\": %.6g, \"machine\": \"%s\"}\n",
                b->what, c->model, dtype, backend_thread_count(), (long long)b->steps, (double)b->pairs / b->seconds, (double)b->tokens / b->seconds,
-               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, peak_rss_mib(), b->phase.sample, b->phase.label, b->phase.reference, b->phase.train,
+               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, mem_peak_mib(), b->phase.sample, b->phase.label, b->phase.reference, b->phase.train,
                b->phase.optimizer, backend_describe());
         return;
     }
@@ -51,7 +43,7 @@ static void print_result(const sail_config *c, const struct bench_result *b)
     printf("  tokens/s         %10.1f\n", (double)b->tokens / b->seconds);
     printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", b->seconds / (double)b->steps, (long long)b->steps, b->median_step_s);
     printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured\n", rate, 100 * rate / peak, peak);
-    printf("  peak memory MiB  %10.1f\n", peak_rss_mib());
+    printf("  peak memory MiB  %10.1f\n", mem_peak_mib());
     if (b->phase.train > 0)
         printf("  ms/step          sample %.1f, label %.1f, reference %.1f, policy %.1f, optimizer %.1f\n", 1e3 * b->phase.sample / (double)b->steps,
                1e3 * b->phase.label / (double)b->steps, 1e3 * b->phase.reference / (double)b->steps, 1e3 * b->phase.train / (double)b->steps,

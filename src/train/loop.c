@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -70,13 +69,6 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "replay/effective_pairs", t->weight_sum * t->weight_sum / t->weight_square);
 }
 
-static double peak_rss_mib(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_maxrss / 1024;
-}
-
 static void collect_timing(const struct step_result *s, struct metrics *all)
 {
     const struct step_timing *t = &s->timing;
@@ -88,7 +80,7 @@ static void collect_timing(const struct step_result *s, struct metrics *all)
     put(all, "train_s", t->train);
     put(all, "optimizer_s", t->optimizer);
     put(all, "tokens_per_s", (double)t->tokens / t->total);
-    put(all, "peak_rss_mib", peak_rss_mib());
+    put(all, "peak_rss_mib", mem_peak_mib());
 }
 
 /* Policy = reference: h must be exactly 0 and the loss the objective's own value there; anything else is a broken set-up. */
