@@ -10,6 +10,7 @@
 #include "jobs/rows.h"
 #include "label/labeler.h"
 #include "objective/objective.h"
+#include "train/params.h"
 #include "train/preset.h"
 
 struct gradient {
@@ -33,12 +34,7 @@ static int find_objective(struct gradient *g, sail_err *err)
     int rc = preset_apply(p, g->config, err);
     if (rc) return rc;
     g->objective = objective_find(p->objective);
-    const sail_config *c = g->config;
-    g->params = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .tau = c->tau, .rho = c->rho, .pi = c->pi,
-                                               .label_smoothing = c->label_smoothing, .center = c->center_coef, .use_margin = c->margin};
-    g->params.label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
-    rc = objective_check(g->objective, &g->params, p->name, err);
-    return rc ? rc : baseline_parse(c->baseline, &g->params.baseline, &g->params.baseline_value, err);
+    return params_read(&g->params, g->objective, g->config, p->name, err);
 }
 
 static int open_all(struct gradient *g, sail_err *err)

@@ -100,13 +100,16 @@ static void simpo_eval(const struct objective_params *p, struct batch *b, double
     }
 }
 
-/* ORPO (2403.07691, eq. 6-7): L = -x_w - lambda log s(o(x_w) - o(x_l)), x = log-prob per token, o(x) = x - log(1 - e^x), do/dx = 1 / (1 - e^x) */
+/* ORPO (2403.07691, eq. 6-7): L = -x_w - lambda log s(o(x_w) - o(x_l)), x = log-prob per token, o(x) = x - log(1 - e^x), do/dx = 1 / (1 - e^x). An answer
+ * that is certain (x = 0, and above by rounding) has infinite odds: there x stops at `sure`. A certain winner's slope has the limit e^{o(x_l)}, which the
+ * formula meets at the stop; a certain loser's grows without bound up to it, and beyond it the loss does not move with x_l. */
 static void orpo_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
+    const double sure = -1e-30;
     EACH_PAIR(b, q) {
-        const double nw = b->n_tok[q->win], nl = b->n_tok[q->lose], xw = fmin(b->logp[q->win] / nw, -1e-12), xl = fmin(b->logp[q->lose] / nl, -1e-12);
+        const double nw = b->n_tok[q->win], nl = b->n_tok[q->lose], x = b->logp[q->win] / nw, y = b->logp[q->lose] / nl, xw = fmin(x, sure), xl = fmin(y, sure);
         const double z = (xw - log1m_exp(xw)) - (xl - log1m_exp(xl)), c = p->lambda * sigmoid(-z);
-        pair_add(b, q, scale, s, -xw - p->lambda * log_sigmoid(z), -1 / nw + c / (nw * expm1(xw)), -c / (nl * expm1(xl)));
+        pair_add(b, q, scale, s, -x - p->lambda * log_sigmoid(z), -1 / nw + c / (nw * expm1(xw)), y > sure ? 0 : -c / (nl * expm1(xl)));
         s->n_pair++;
     }
 }

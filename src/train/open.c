@@ -6,20 +6,18 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "train/params.h"
 #include "train/run.h"
 
-static int read_params(struct run *r, sail_err *err)
+static int read_options(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    r->params = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .tau = c->tau, .rho = c->rho, .pi = c->pi,
-                                               .label_smoothing = c->label_smoothing, .center = c->center_coef, .use_margin = c->margin};
-    r->params.label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
     r->mixture = (struct mixture){c->mix_dp, c->mix_pp, c->mix_pr};
     r->reference_rule = reference_rule_find(c->ref_rule);
     BUG_ON(!r->reference_rule, "no reference rule %s", c->ref_rule);
     r->pairing = pairing_find(c->pairing);
     BUG_ON(!r->pairing, "no pairing %s", c->pairing);
-    return baseline_parse(c->baseline, &r->params.baseline, &r->params.baseline_value, err);
+    return params_read(&r->params, r->objective, c, r->preset->name, err);
 }
 
 static int check_mixture(const struct run *r, sail_err *err)
@@ -261,8 +259,7 @@ static int choose_method(struct run *r, sail_err *err)
     r->needs_reference = (r->objective->needs & COL_LOGP_REF) != 0;
     r->reward = r->objective == &objective_reward;
     if (r->reward != (c->command == CMD_REWARD)) return err_set(err, SAIL_USAGE, "--method reward: reward models are trained by `sail reward`");
-    rc = read_params(r, err);
-    if (!rc) rc = objective_check(r->objective, &r->params, r->preset->name, err);
+    rc = read_options(r, err);
     if (!rc) rc = check_mixture(r, err);
     return rc ? rc : reference_check(r, err);
 }

@@ -21,7 +21,7 @@ static const struct preset presets[] = {
     {"exo-pair", "dataset", "dataset", "exo-pair", "init", "beta=0.1 eps=0.001", "arXiv 2402.00856"},
     {"nca-pair", "dataset", "dataset", "nca-pair", "init", "beta=0.1", "arXiv 2402.05369"},
     {"bco-pair", "dataset", "dataset", "bco-pair", "init", "beta=0.1", "arXiv 2404.04656"},
-    {"sppo-hard", "dataset", "dataset", "sppo-hard", "init", "beta=0.1", "arXiv 2405.00675"},
+    {"sppo-hard", "dataset", "dataset", "sppo-hard", "init", "beta=0.001", "arXiv 2405.00675"},
     {"apo-zero", "dataset", "dataset", "apo-zero", "init", "beta=0.1", "arXiv 2408.06266"},
     {"apo-down", "dataset", "dataset", "apo-down", "init", "beta=0.1", "arXiv 2408.06266"},
     {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},

@@ -145,6 +145,33 @@ static void extremes_stay_finite(void **state)
     assert_near(preference_entropy(0), log(2), 0, 1e-15);
 }
 
+/* ORPO by odds themselves, in long double: L = -x_w + lambda log(1 + odds_l / odds_w), odds = e^x / (1 - e^x). Answers from hopeless to all but certain. */
+static void orpo_is_exact_where_an_answer_is_nearly_certain(void **state)
+{
+    (void)state;
+    static const double x[] = {-1e-24, -1e-15, -1e-9, -1e-4, -0.69, -0.7, -3, -40, -600};
+    enum { N = sizeof x / sizeof *x };
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            struct table t;
+            make_pair(&t, 8 * x[i], 16 * x[j], 0, 0, 8, 16);
+            const double loss = evaluate(&t, "orpo", &defaults);
+            const long double ratio = expl(x[j] - (long double)x[i]) * expm1l(x[i]) / expm1l(x[j]), share = ratio / (1 + ratio), lambda = defaults.lambda;
+            assert_near(loss, (double)(-(long double)x[i] + lambda * log1pl(ratio)), 0, 1e-12);
+            assert_near(t.coef[0], (double)(-1 / 8.0L + lambda * share / (8 * expm1l(x[i]))), 0, 1e-12);
+            assert_near(t.coef[1], (double)(-lambda * share / (16 * expm1l(x[j]))), 0, 1e-12);
+        }
+    // Certain: the winner's slope is the limit, the loser's odds no longer move. Rounding may put a log-prob above 0.
+    for (int k = 0; k < 2; k++) {
+        struct table t;
+        make_pair(&t, k ? 1e-7 : 0, -16, 0, 0, 8, 16);
+        evaluate(&t, "orpo", &defaults);
+        assert_near(t.coef[0], -(1 + 0.1 / expm1(1)) / 8, 0, 1e-12);
+        make_pair(&t, -8, k ? 1e-7 : 0, 0, 0, 8, 16);
+        assert_true(isfinite(evaluate(&t, "orpo", &defaults)) && t.coef[1] == 0);
+    }
+}
+
 static void at_the_reference_the_loss_is_known(void **state)
 {
     (void)state;
@@ -173,6 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_vectors),       cmocka_unit_test(golden_soft_and_dp),
         cmocka_unit_test(coefficients_are_derivatives), cmocka_unit_test(extremes_stay_finite),
+        cmocka_unit_test(orpo_is_exact_where_an_answer_is_nearly_certain),
         cmocka_unit_test(at_the_reference_the_loss_is_known), cmocka_unit_test(unlabelled_pairs_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
