@@ -25,6 +25,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(reward, n);
     COLUMN(coef, n);
     COLUMN(pair, np);
+    COLUMN(rank, 2 * np);
 #undef COLUMN
     if (rc) batch_release(b);
     return rc;
@@ -46,6 +47,7 @@ void batch_release(struct batch *b)
     free(b->reward);
     free(b->coef);
     free(b->pair);
+    free(b->rank);
     *b = (struct batch){0};
 }
 

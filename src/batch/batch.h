@@ -31,6 +31,12 @@ struct pair {
     bool unlabelled; /* no verdict or a tie: kept for the counts, left out of the loss */
 };
 
+/* A pair by a value of it, for objectives that sort the batch. */
+struct ranked {
+    double value;
+    int32_t pair;
+};
+
 struct batch {
     uint32_t written; /* COL_* */
 
@@ -50,6 +56,8 @@ struct batch {
     struct pair *pair; /* (n_pair) */
 
     double *coef; /* (n) dL/dlog pi(y_i) */
+
+    struct ranked *rank; /* (2 pair_capacity) room for sorting; no column */
 
     int64_t capacity, pair_capacity;
 };

@@ -12,6 +12,7 @@ enum label_rule { LABEL_EXACT, LABEL_SAMPLED };
 /* Constants of all methods, by the names of the options. Each objective reads its own. */
 struct objective_params {
     double beta, eps, delta, lambda, gamma, tau; /* gamma: SimPO's margin, in sail-* the score coefficient of PR */
+    double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths */
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* reward: the rows' margins */

@@ -14,6 +14,7 @@ static void fill(struct run *r, int64_t from, int64_t n)
     b->written |= COL_ROWS | COL_REWARD | (r->pairs ? COL_PAIRS : 0);
 }
 
+/* Scored slice by slice; the objective sees the whole batch, whatever it couples. */
 static int evaluate_batch(struct run *r, double scale, struct objective_stats *stats, struct calibration *calibration, sail_err *err)
 {
     struct batch *b = &r->batch, slice;
@@ -24,10 +25,10 @@ static int evaluate_batch(struct run *r, double scale, struct objective_stats *s
         int rc = reference_score(r, &slice, &r->eval_cache, err);
         if (!rc) rc = r->reward ? model_reward(r->policy, &s, slice.logp, err) : model_score(r->policy, &s, slice.logp, NULL, err);
         if (rc) return rc;
-        slice.written |= COL_LOGP;
-        objective_eval(r->objective, &r->params, &slice, scale, stats);
-        for (int64_t k = 0; r->reward && k < slice.n_pair; k++) calibration_add(calibration, slice.logp[slice.pair[k].win], slice.logp[slice.pair[k].lose]);
     }
+    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
+    objective_eval(r->objective, &r->params, b, scale, stats);
+    for (int64_t k = 0; r->reward && k < b->n_pair; k++) calibration_add(calibration, b->logp[b->pair[k].win], b->logp[b->pair[k].lose]);
     return SAIL_OK;
 }
 

@@ -8,13 +8,14 @@ struct table {
     double logp[4], logp_ref[4], coef[4], reward[4];
     int32_t n_tok[4];
     struct pair pair[2];
+    struct ranked rank[4];
 };
 
 static void make_pair(struct table *t, double lw, double ll, double rw, double rl, int nw, int nl)
 {
     *t = (struct table){.logp = {lw, ll}, .logp_ref = {rw, rl}, .n_tok = {nw, nl}, .pair = {{.win = 0, .lose = 1, .p = 1, .weight = 1}}};
     t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD, .n = 2, .n_tok = t->n_tok, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
-                          .pair = t->pair, .coef = t->coef, .reward = t->reward};
+                          .pair = t->pair, .coef = t->coef, .reward = t->reward, .rank = t->rank};
 }
 
 static double evaluate(struct table *t, const char *name, const struct objective_params *p)
@@ -24,29 +25,42 @@ static double evaluate(struct table *t, const char *name, const struct objective
     return s.loss;
 }
 
-static const struct objective_params defaults = {.beta = 0.1, .eps = 0.1, .delta = 1, .lambda = 0.1, .gamma = 0.5, .tau = 0.05, .rho = 0.2, .pi = 0.2, .baseline = BASELINE_LOG2};
+static const struct objective_params defaults = {.beta = 0.1, .eps = 0.1, .delta = 1, .lambda = 0.1, .gamma = 0.5, .tau = 0.05, .alpha = 1, .rho = 0.2, .pi = 0.2, .baseline = BASELINE_LOG2};
 
+/* The vectors of the methods page to all of its nine digits, and below them, made with torch in float64 from the papers' formulas, the objectives and forms that
+ * the page has no numbers for. A constant left out is the one of `defaults`; a p left out is 1. */
 static const struct golden {
     const char *name;
-    double beta, eps, value[2][3];
+    double value[2][3];
+    double beta, eps, lambda, alpha, p, margin;
+    enum route route;
+    enum label_rule label;
 } golden[] = {
-    {"dpo", .1, .1, {{0.403186049, -0.0331812228, 0.0331812228}, {1.54100845, -0.0785834983, 0.0785834983}}},
-    {"cdpo", .1, .1, {{0.473186049, -0.0231812228, 0.0231812228}, {1.41100845, -0.0685834983, 0.0685834983}}},
-    {"robust", .1, .1, {{0.315686049, -0.0456812228, 0.0456812228}, {1.70350845, -0.0910834983, 0.0910834983}}},
-    {"ipo", .1, .1, {{4, 4, -4}, {324, -36, 36}}},
-    {"ipo-mean", .1, .1, {{23.2538272, -0.321481481, 0.214320988}, {33.0625, -0.575, 0.958333333}}},
-    {"hinge", .1, .1, {{0.3, -0.1, 0.1}, {2.3, -0.1, 0.1}}},
-    {"slic", .1, .1, {{4, -0.1, 0}, {32, -1.1, 1}}},
-    {"simpo", 2, .1, {{1.11808927, -0.0448730785, 0.0299153857}, {1.08103675, -0.0660756369, 0.110126061}}},
-    {"orpo", .1, .1, {{1.41064893, -0.0357706129, 0.00169620604}, {3.07380612, -0.0527465431, 0.00459851061}}},
-    {"apo-zero", .1, .1, {{0.827706671, -0.0247516573, 0.0235003712}, {1.3055011, -0.0196611933, 0.0244458312}}},
-    {"apo-down", .1, .1, {{0.881646225, 0.00258036994, 0.0221712873}, {1.0547764, 0.00283135708, 0.0168298362}}},
-    {"exo-pair", .1, 1e-3, {{1.65729158, -0.137611744, 0.137611744}, {4.90914705, -0.138118339, 0.138118339}}},
-    {"nca-pair", .1, .1, {{1.2342468, -0.0175249004, 0.0188770334}, {1.89707015, -0.0596587868, 0.0287221258}}},
-    {"bco-pair", .1, .1, {{1.07221585, -0.0450166003, 0.0377540669}, {2.16761693, -0.0731058579, 0.0574442517}}},
-    {"sppo-hard", .1, .1, {{9, -6, 0}, {289, -30, 16}}},
-    {"discopop", .1, .1, {{0.496585226, -0.0496583613, 0.0496583613}, {1.54100845, -0.0785834983, 0.0785834983}}},
-    {"sigmoid-norm", .1, .1, {{0.684297797, -0.00165185224, 0.00110123483}, {0.731350141, -0.00259370608, 0.00432284347}}},
+    {"dpo", .value = {{0.403186049, -0.0331812228, 0.0331812228}, {1.54100845, -0.0785834983, 0.0785834983}}},
+    {"cdpo", .value = {{0.473186049, -0.0231812228, 0.0231812228}, {1.41100845, -0.0685834983, 0.0685834983}}},
+    {"robust", .value = {{0.315686049, -0.0456812228, 0.0456812228}, {1.70350845, -0.0910834983, 0.0910834983}}},
+    {"ipo", .value = {{4, 4, -4}, {324, -36, 36}}},
+    {"ipo-mean", .value = {{23.2538272, -0.321481481, 0.214320988}, {33.0625, -0.575, 0.958333333}}},
+    {"hinge", .value = {{0.3, -0.1, 0.1}, {2.3, -0.1, 0.1}}},
+    {"slic", .value = {{4, -0.1, 0}, {32, -1.1, 1}}},
+    {"simpo", .value = {{1.11808927, -0.0448730785, 0.0299153857}, {1.08103675, -0.0660756369, 0.110126061}}, .beta = 2},
+    {"orpo", .value = {{1.41064893, -0.0357706129, 0.00169620604}, {3.07380612, -0.0527465431, 0.00459851061}}},
+    {"apo-zero", .value = {{0.827706671, -0.0247516573, 0.0235003712}, {1.3055011, -0.0196611933, 0.0244458312}}},
+    {"apo-down", .value = {{0.881646225, 0.00258036994, 0.0221712873}, {1.0547764, 0.00283135708, 0.0168298362}}},
+    {"exo-pair", .value = {{1.65729158, -0.137611744, 0.137611744}, {4.90914705, -0.138118339, 0.138118339}}, .eps = 1e-3},
+    {"nca-pair", .value = {{1.2342468, -0.0175249004, 0.0188770334}, {1.89707015, -0.0596587868, 0.0287221258}}},
+    {"bco-pair", .value = {{1.07221585, -0.0450166003, 0.0377540669}, {2.16761693, -0.0731058579, 0.0574442517}}},
+    {"sppo-hard", .value = {{9, -6, 0}, {289, -30, 16}}},
+    {"discopop", .value = {{0.496585226, -0.0496583613, 0.0496583613}, {1.54100845, -0.0785834983, 0.0785834983}}},
+    {"sigmoid-norm", .value = {{0.684297797, -0.00165185224, 0.00110123483}, {0.731350141, -0.00259370608, 0.00432284347}}},
+    {"sail", .value = {{0.38693015, -0.0305055816, 0.0305055816}, {1.30353775, -0.0543639313, 0.0543639313}}, .route = ROUTE_DP, .label = LABEL_SAMPLED},
+    {"dpo", .value = {{0.613186049, -0.00318122278, 0.00318122278}, {1.15100845, -0.0485834983, 0.0485834983}}, .p = 0.7},
+    {"ipo", .value = {{25, 10, -10}, {225, -30, 30}}, .p = 0.7},
+    // torch
+    {"r-dpo", .value = {{0.718459648, -0.0512497396, 0.0512497396}, {1.24115387, -0.0710949503, 0.0710949503}}, .alpha = 0.05},
+    {"dpop", .value = {{0.403186049, -0.0331812228, 0.0331812228}, {6.30183462, -0.598900237, 0.0998167061}}, .lambda = 5},
+    {"cpo", .value = {{1.53474661, -0.0515758857, 0.0182425524}, {5.57888973, -0.142414182, 0.092414182}}},
+    {"aot", .value = {{0.403186049, -0.0331812228, 0.0331812228}, {1.54100845, -0.0785834983, 0.0785834983}}}, // one pair: DPO
 };
 static const double cases[2][6] = {{-40, -55, -42, -50, 30, 45}, {-60, -35, -50, -38, 20, 12}};
 
@@ -57,36 +71,23 @@ static void golden_vectors(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++)
         for (int c = 0; c < 2; c++) {
+            const struct golden *g = &golden[i];
             struct table t;
             make_case(&t, c);
+            t.pair[0].p = g->p > 0 ? g->p : 1;
+            t.pair[0].margin = g->margin;
+            t.pair[0].route = g->route;
             struct objective_params p = defaults;
-            p.beta = golden[i].beta;
-            p.eps = golden[i].eps;
-            const double *want = golden[i].value[c], got[3] = {evaluate(&t, golden[i].name, &p), t.coef[0], t.coef[1]};
+            p.beta = g->beta > 0 ? g->beta : p.beta;
+            p.eps = g->eps > 0 ? g->eps : p.eps;
+            p.lambda = g->lambda > 0 ? g->lambda : p.lambda;
+            p.alpha = g->alpha > 0 ? g->alpha : p.alpha;
+            p.label = g->label;
+            p.use_margin = g->margin != 0;
+            const double *want = g->value[c], got[3] = {evaluate(&t, g->name, &p), t.coef[0], t.coef[1]};
             for (int k = 0; k < 3; k++)
-                if (fabs(got[k] - want[k]) > 1e-8 * (1 + fabs(want[k]))) fail_msg("%s case %c, number %d: %.10g, wanted %.10g", golden[i].name, 'A' + c, k, got[k], want[k]);
+                if (fabs(got[k] - want[k]) > 1e-8 * fmax(1, fabs(want[k]))) fail_msg("%s, row %zu, case %c, number %d: %.10g, wanted %.10g", g->name, i, 'A' + c, k, got[k], want[k]);
         }
-}
-
-/* Two entries of the page that are forms of dpo and sail: a soft label, and sampled DP. */
-static void golden_soft_and_dp(void **state)
-{
-    (void)state;
-    static const double soft[2][2] = {{0.613186049, -0.00318122278}, {1.15100845, -0.0485834983}}, dp[2][2] = {{0.38693015, -0.0305055816}, {1.30353775, -0.0543639313}};
-    for (int c = 0; c < 2; c++) {
-        struct table t;
-        make_case(&t, c);
-        t.pair[0].p = 0.7;
-        assert_near(evaluate(&t, "dpo", &defaults), soft[c][0], 1e-8, 1e-8);
-        assert_near(t.coef[0], soft[c][1], 1e-9, 0);
-        struct objective_params p = defaults;
-        p.label = LABEL_SAMPLED;
-        t.pair[0].p = 1;
-        t.pair[0].route = ROUTE_DP;
-        assert_near(evaluate(&t, "sail", &p), dp[c][0], 1e-8, 1e-8);
-        assert_near(t.coef[0], dp[c][1], 1e-9, 0);
-        assert_near(t.coef[1], -dp[c][1], 1e-9, 0);
-    }
 }
 
 /* Fourth-order central differences at pseudo-random points, kinks excluded. */
@@ -106,6 +107,7 @@ static void coefficients_are_derivatives(void **state)
             struct objective_params p = defaults;
             p.beta = !strcmp(name, "simpo") ? 2 : 0.1;
             if (!strcmp(name, "hinge") && fabs(1 - p.beta * ((v[0] - v[2]) - (v[1] - v[3]))) < 0.01) continue;
+            if (!strcmp(name, "dpop") && fabs(v[0] - v[2]) < 0.05) continue;
             if (!strcmp(name, "slic") && fabs(1 - v[0] + v[1]) < 0.1) continue;
             const int side = trial % 2;
             const double h = 1e-2;
@@ -198,8 +200,7 @@ static void unlabelled_pairs_are_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_vectors),       cmocka_unit_test(golden_soft_and_dp),
-        cmocka_unit_test(coefficients_are_derivatives), cmocka_unit_test(extremes_stay_finite),
+        cmocka_unit_test(golden_vectors), cmocka_unit_test(coefficients_are_derivatives), cmocka_unit_test(extremes_stay_finite),
         cmocka_unit_test(orpo_is_exact_where_an_answer_is_nearly_certain),
         cmocka_unit_test(at_the_reference_the_loss_is_known), cmocka_unit_test(unlabelled_pairs_are_left_out),
     };
