@@ -62,5 +62,7 @@ int baseline_parse(const char *text, enum baseline *out, double *value, sail_err
 int objective_check(const struct objective *o, const struct objective_params *p, const char *method, sail_err *err)
 {
     const char *refusal = o->refuse ? o->refuse(p) : NULL;
+    if (p->divergence != DIVERGENCE_REVERSE_KL && !(o->takes & TAKES_DIVERGENCE))
+        refusal = "--f-divergence needs a loss on the difference of both answers' log-ratios (dpo, cdpo, robust, r-dpo, ipo, hinge, exo-pair, discopop)";
     return refusal ? err_set(err, SAIL_USAGE, "--method %s: %s", method, refusal) : SAIL_OK;
 }

@@ -7,6 +7,7 @@
 
 enum coupling { COUPLE_SEQUENCE, COUPLE_PAIR, COUPLE_GROUP, COUPLE_BATCH };
 enum baseline { BASELINE_NONE, BASELINE_LOG2, BASELINE_NUMBER, BASELINE_BATCH, BASELINE_LOO };
+enum divergence { DIVERGENCE_REVERSE_KL, DIVERGENCE_FORWARD_KL, DIVERGENCE_JS, DIVERGENCE_ALPHA };
 enum label_rule { LABEL_EXACT, LABEL_SAMPLED };
 
 /* Constants of all methods, by the names of the options. Each objective reads its own. */
@@ -19,6 +20,8 @@ struct objective_params {
     enum baseline baseline;
     double baseline_value; /* BASELINE_NUMBER */
     enum label_rule label;
+    enum divergence divergence; /* what ties the policy to the reference, and its alpha */
+    double f_alpha;
 };
 
 /* What one evaluation adds up; the caller zeroes it before the first micro-batch and reports means afterwards. */
@@ -32,6 +35,11 @@ struct objective_stats {
     double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
 };
 
+/* What an objective has a place for besides its constants. */
+enum takes {
+    TAKES_DIVERGENCE = 1 << 0, /* an f-divergence: a loss on differences of d(y) */
+};
+
 struct objective {
     const char *name; /* "dpo" */
     enum coupling coupling;
@@ -43,6 +51,7 @@ struct objective {
     const char *equation, *paper;
     /* Why these constants have no meaning here and what to change; NULL: they have one. The field may be NULL: every constant has. */
     const char *(*refuse)(const struct objective_params *p);
+    uint32_t takes; /* TAKES_* */
 };
 
 const struct objective *objective_find(const char *name);
@@ -65,6 +74,11 @@ double log_sigmoid(double x);
 double sigmoid(double x);
 double preference_entropy(double z);
 double log1m_exp(double x); /* log(1 - e^x), x < 0 */
+
+/* divergence.c: what takes the place of d(y) under the f-divergence of p, and its slope in d; both 0 and 1 at d = 0 but for JS, whose slope is 1/2. */
+double divergence_score(const struct objective_params *p, double d);
+double divergence_slope(const struct objective_params *p, double d);
+enum divergence divergence_parse(const char *name); /* a choice of --f-divergence */
 
 /* Helpers of the objectives. d(y) = log pi - log ref of a row. */
 static inline double log_ratio(const struct batch *b, int32_t row) { return b->logp[row] - b->logp_ref[row]; }

@@ -9,10 +9,18 @@ static struct pair_numbers numbers(const struct objective_params *p, const struc
 {
     struct pair_numbers x = {.lw = b->logp[q->win], .ll = b->logp[q->lose], .nw = b->n_tok[q->win], .nl = b->n_tok[q->lose], .p = q->p, .margin = p->use_margin ? q->margin : 0};
     if (b->written & COL_LOGP_REF) {
-        x.dw = log_ratio(b, q->win);
-        x.dl = log_ratio(b, q->lose);
+        x.dw = divergence_score(p, log_ratio(b, q->win));
+        x.dl = divergence_score(p, log_ratio(b, q->lose));
     }
     return x;
+}
+
+/* dL/dlog pi from dL/dd, row by row: only objectives in d(y) alone meet a divergence other than the reverse KL, whose slope is 1. */
+static void chain(const struct objective_params *p, const struct batch *b, const struct pair *q, struct pair_loss *l)
+{
+    if (p->divergence == DIVERGENCE_REVERSE_KL) return;
+    l->win *= divergence_slope(p, log_ratio(b, q->win));
+    l->lose *= divergence_slope(p, log_ratio(b, q->lose));
 }
 
 static struct pair_numbers turned(const struct pair_numbers *x)
@@ -55,7 +63,8 @@ static void each_pair(const struct objective_params *p, struct batch *b, double 
     for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
         if (q->unlabelled) continue;
         const struct pair_numbers x = numbers(p, b, q);
-        const struct pair_loss l = apply(p, &x, f);
+        struct pair_loss l = apply(p, &x, f);
+        chain(p, b, q, &l);
         pair_add(b, q, scale, s, l.loss, l.win, l.lose);
         measure(p, b, q, s);
     }

@@ -20,4 +20,4 @@ static void reward_eval(const struct objective_params *p, struct batch *b, doubl
     }
 }
 
-const struct objective objective_reward = {"reward", COUPLE_PAIR, COL_PAIRS, reward_eval, NULL, "-log s(r_w - r_l)", "Bradley-Terry", NULL};
+const struct objective objective_reward = {"reward", COUPLE_PAIR, COL_PAIRS, reward_eval, NULL, "-log s(r_w - r_l)", "Bradley-Terry", NULL, 0};

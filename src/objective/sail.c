@@ -107,4 +107,4 @@ static double sail_at_reference(const struct objective_params *p, const struct p
 }
 
 const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF, sail_eval, sail_at_reference,
-                                         "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", NULL};
+                                         "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", NULL, 0};
