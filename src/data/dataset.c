@@ -310,7 +310,10 @@ static int read_extras(struct loader *l, json_t *row, struct example *e)
         e->p = json_number_value(p);
         if (!json_is_number(p) || !(e->p >= 0 && e->p <= 1)) return refuse(l, "'p': expected a probability from 0 to 1%s%s", "", "");
     }
-    if (json_is_number(margin)) e->margin = json_number_value(margin);
+    if (margin && !json_is_null(margin)) {
+        if (!json_is_number(margin)) return refuse(l, "'margin': expected a number%s%s", "", "");
+        e->margin = json_number_value(margin);
+    }
     snprintf(e->route, sizeof e->route, "%s", json_is_string(route) ? json_string_value(route) : "offline");
     if (strcmp(e->route, "offline") && strcmp(e->route, "dp") && strcmp(e->route, "pp") && strcmp(e->route, "pr"))
         return refuse(l, "'route': expected offline, dp, pp or pr, got '%s'%s", e->route, "");

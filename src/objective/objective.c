@@ -64,5 +64,6 @@ int objective_check(const struct objective *o, const struct objective_params *p,
     const char *refusal = o->refuse ? o->refuse(p) : NULL;
     if (p->divergence != DIVERGENCE_REVERSE_KL && !(o->takes & TAKES_DIVERGENCE))
         refusal = "--f-divergence needs a loss on the difference of both answers' log-ratios (dpo, cdpo, robust, r-dpo, ipo, hinge, exo-pair, discopop)";
+    if (p->use_margin && !(o->takes & TAKES_MARGIN)) refusal = "--margin needs a loss on a logit that a margin can be taken off (reward, and the logistic objectives of docs/methods.md)";
     return refusal ? err_set(err, SAIL_USAGE, "--method %s: %s", method, refusal) : SAIL_OK;
 }

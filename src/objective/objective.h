@@ -16,7 +16,7 @@ struct objective_params {
     double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths */
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
-    bool use_margin;                /* reward: the rows' margins */
+    bool use_margin;                /* the rows' margins */
     enum baseline baseline;
     double baseline_value; /* BASELINE_NUMBER */
     enum label_rule label;
@@ -38,6 +38,7 @@ struct objective_stats {
 /* What an objective has a place for besides its constants. */
 enum takes {
     TAKES_DIVERGENCE = 1 << 0, /* an f-divergence: a loss on differences of d(y) */
+    TAKES_MARGIN = 1 << 1,     /* the rows' margins: a logit that they are taken off */
 };
 
 struct objective {

@@ -65,6 +65,24 @@ static void terms_are_what_they_say(void **state)
     assert_near(evaluate(&t, &(struct objective_params){.center = 0.3}), centred, 1e-12, 0);
 }
 
+/* A label of probability p is the mean of both orders: p (win, lose) + (1 - p) (lose, win) with the margin turned. */
+static void soft_labels_are_the_mean_of_both(void **state)
+{
+    (void)state;
+    const double score[4] = {0.3, -1.1, -2.4, 0.9}, back[4] = {-1.1, 0.3, 0.9, -2.4};
+    const struct objective_params p = {.use_margin = true, .label_smoothing = 0.1, .center = 0.05};
+    struct table soft, one, other;
+    make_table(&soft, score);
+    make_table(&one, score);
+    make_table(&other, back);
+    for (int k = 0; k < 2; k++) {
+        soft.pair[k].p = 0.8;
+        other.pair[k].margin *= -1;
+    }
+    assert_near(evaluate(&soft, &p), 0.8 * evaluate(&one, &p) + 0.2 * evaluate(&other, &p), 1e-14, 0);
+    for (int i = 0; i < 4; i++) assert_near(soft.coef[i], 0.8 * one.coef[i] + 0.2 * other.coef[i ^ 1], 1e-15, 1e-13);
+}
+
 /* Predictions of 0.75 that are right three times in four have no error; ones that are always right are off by a quarter. */
 static void calibration_counts_what_was_right(void **state)
 {
@@ -87,6 +105,7 @@ static void calibration_counts_what_was_right(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(coefficients_are_the_slopes_of_the_loss), cmocka_unit_test(terms_are_what_they_say), cmocka_unit_test(calibration_counts_what_was_right)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(coefficients_are_the_slopes_of_the_loss), cmocka_unit_test(terms_are_what_they_say),
+                                       cmocka_unit_test(soft_labels_are_the_mean_of_both), cmocka_unit_test(calibration_counts_what_was_right)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
