@@ -24,6 +24,9 @@ struct objective_params {
     double f_alpha;
 };
 
+/* Flag of `needs` above the columns. Without READS_ROUTE every pair is a labelled one. */
+enum { READS_ROUTE = 1 << 25 };
+
 /* What one evaluation adds up; the caller zeroes it before the first micro-batch and reports means afterwards. */
 struct objective_stats {
     double loss;      /* already scaled: sums to the batch's loss */
@@ -44,7 +47,7 @@ enum takes {
 struct objective {
     const char *name; /* "dpo" */
     enum coupling coupling;
-    uint32_t needs;   /* COL_*: columns besides rows and logp */
+    uint32_t needs;   /* COL_*: columns besides rows and logp; READS_ROUTE */
     /* Adds coef (already zeroed rows of this call) and stats. scale: 1 / labelled pairs of the whole optimizer batch (sft: 1 / tokens). */
     void (*eval)(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
     /* A pair's loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. */

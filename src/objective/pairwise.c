@@ -48,7 +48,8 @@ static struct pair_loss dpop(const struct objective_params *p, const struct pair
     return (struct pair_loss){l.loss, p->beta * l.slope * (x->dw < 0 ? 1 + p->lambda : 1), -p->beta * l.slope};
 }
 
-/* IPO (2310.12036, eq. 17) on sums: L = (h - 1/(2 tau))^2, tau = --beta. Soft labels: (h - (p - 1/2)/tau)^2, which is the expectation but for a constant. */
+/* IPO (2310.12036, eq. 17) on sums: L = (h - 1/(2 tau))^2, tau = --beta. Soft labels: (h - (p - 1/2)/tau)^2, which is the expectation but for
+ * a constant: online IPO's loss for a preference probability (2403.08635). */
 static struct pair_loss ipo(const struct objective_params *p, const struct pair_numbers *x)
 {
     const double e = x->dw - x->dl - (x->p - 0.5) / p->beta;
@@ -62,7 +63,7 @@ static struct pair_loss ipo_mean(const struct objective_params *p, const struct 
     return (struct pair_loss){e * e, 2 * e / x->nw, -2 * e / x->nl};
 }
 
-/* Hinge with a reference (RSO, 2309.06657): L = max(0, 1 - beta h) */
+/* Hinge with a reference (RSO, 2309.06657; online SLiC, 2402.04792): L = max(0, 1 - beta h) */
 static struct pair_loss hinge(const struct objective_params *p, const struct pair_numbers *x)
 {
     const double z = p->beta * (x->dw - x->dl), g = z < 1 ? -p->beta : 0;

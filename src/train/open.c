@@ -20,14 +20,22 @@ static int read_options(struct run *r, sail_err *err)
     return params_read(&r->params, r->objective, c, r->preset->name, err);
 }
 
+/* The update holds the gradient of the sampler itself, a score term, which is exact for fair draws of the policy only. */
+static bool scores_sampler(const struct run *r)
+{
+    const bool sail = (r->objective->needs & READS_ROUTE) != 0;
+    return sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0));
+}
+
 static int check_mixture(const struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
     const double offline = mixture_offline(r->mixture), online = r->mixture.pp + r->mixture.pr;
     if (offline < -1e-12)
         return err_set(err, SAIL_USAGE, "mix_dp + mix_pp + mix_pr = %g: expected at most 1", c->mix_dp + c->mix_pp + c->mix_pr);
-    if (online > 0 && strcmp(r->preset->objective, "sail"))
-        return err_set(err, SAIL_USAGE, "method %s learns from the data only: mix_pp and mix_pr need a sail-* method or online-dpo", r->preset->name);
+    if (online > 0 && (!r->pairs || r->reward)) return err_set(err, SAIL_USAGE, "method %s learns from the data only: drop --mix-pp and --mix-pr", r->preset->name);
+    if (r->mixture.dp + r->mixture.pp > 0 && !(r->objective->needs & READS_ROUTE))
+        return err_set(err, SAIL_USAGE, "method %s does not label its own pairs: drop --mix-dp and --mix-pp, or take a sail-* method", r->preset->name);
     if ((offline > 1e-12 || r->mixture.dp > 0) && !c->data)
         return err_set(err, SAIL_USAGE, "method %s takes %.3g of its rows from --data, and there is none", r->preset->name, offline + r->mixture.dp);
     if (online > 0 && !c->data && !c->prompts) return err_set(err, SAIL_USAGE, "method %s samples answers: give --prompts or --data", r->preset->name);
@@ -38,12 +46,12 @@ static int check_mixture(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
     if (c->num_samples > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);
-    if (c->num_samples > 2 && r->pairing->skews && r->mixture.pr > 0 && !strcmp(r->preset->objective, "sail") && c->gamma != 0)
+    if (c->num_samples > 2 && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
     if (online <= 0 && (c->num_samples > 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples and --replay-steps", r->preset->name);
     if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
         return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: sample with temperature 1, top-k 0 and top-p 1");
-    if (online > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
+    if (scores_sampler(r) && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
         log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
     return SAIL_OK;
 }

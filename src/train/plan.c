@@ -1,5 +1,4 @@
 /* --dry-run: the resolved method, step by step, and what the run will need. */
-#include <string.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -16,7 +15,7 @@ static void print_method(const struct run *r, FILE *out)
     fprintf(out, "labeler     %s%s%s\n", p->labeler, r->rewarder ? ": " : "", r->rewarder ? rewarder_name(r->rewarder) : "");
     fprintf(out, "objective   %s: %s\n", r->objective->name, r->objective->equation);
     fprintf(out, "reference   %s\n", !r->needs_reference ? "none" : r->reference_rule->moves ? r->reference_rule->name : c->ref ? c->ref : p->reference);
-    if (!strcmp(p->objective, "sail")) {
+    if (mixture_offline(r->mixture) < 1) {
         fprintf(out, "mixture     offline %g, dp %g, pp %g, pr %g\n", mixture_offline(r->mixture), r->mixture.dp, r->mixture.pp, r->mixture.pr);
         fprintf(out, "constants   beta %g, rho %g, pi %g, gamma %g, baseline %s, label %s, pr-label %s\n", c->beta, c->rho, c->pi, c->gamma, c->baseline, c->label, c->pr_label);
     }

@@ -31,6 +31,8 @@ static const struct preset presets[] = {
     {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},
     {"sigmoid-norm", "dataset", "dataset", "sigmoid-norm", "init", "beta=0.1", "arXiv 2411.15124"},
     {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},
+    {"online-ipo", "policy", "reward", "ipo", "init", "beta=1 mix_pr=1 pr_label=soft", "arXiv 2403.08635"},
+    {"online-slic", "policy", "reward", "hinge", "init", "beta=0.002 mix_pr=1", "arXiv 2402.04792"},
     {"iterative-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0 num_samples=4 pairing=best-worst", "arXiv 2405.07863"},
     {"sail-dp", "dataset", "dataset + self", "sail", "init", "beta=0.1 mix_dp=0.4 rho=0.2", "arXiv 2406.15567"},
     {"sail-pp", "dataset + policy", "dataset + self", "sail", "init", "beta=0.1 mix_pp=0.3 pi=0.2", "arXiv 2406.15567"},
