@@ -53,7 +53,7 @@ void batch_release(struct batch *b)
 
 void batch_clear(struct batch *b)
 {
-    b->n = b->n_pair = 0;
+    b->n = b->n_pair = b->n_reference = 0;
     b->written = 0;
 }
 

@@ -18,7 +18,7 @@ enum batch_column {
     COL_COEF = 1 << 6,     /* coef                                                         <- objective */
 };
 
-enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY };
+enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
 enum route { ROUTE_OFFLINE, ROUTE_DP, ROUTE_PP, ROUTE_PR, ROUTE_COUNT };
 enum finish { FINISH_EOS, FINISH_LENGTH };
 
@@ -51,6 +51,8 @@ struct batch {
     double *logp_behaviour;    /* (n) sum over completion tokens when sampled, T = 1, full vocabulary */
     double *logp, *logp_ref;   /* (n) sums over completion tokens */
     double *reward;            /* (n) */
+
+    int64_t n_reference; /* answers of the reference in the optimizer batch that this is, or is a slice of */
 
     int64_t n_pair;
     struct pair *pair; /* (n_pair) */

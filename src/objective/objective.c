@@ -18,9 +18,15 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 
 const struct objective *objective_at(int i)
 {
-    int n = 0;
-    while (objective_pairwise[n].name) n++;
-    return i < n ? &objective_pairwise[i] : i == n ? &objective_sail : i == n + 1 ? &objective_reward : NULL;
+    static const struct objective *const tables[] = {objective_pairwise, objective_explore};
+    static const struct objective *const singles[] = {&objective_sail, &objective_reward};
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        int n = 0;
+        while (tables[t][n].name) n++;
+        if (i < n) return &tables[t][i];
+        i -= n;
+    }
+    return i < (int)(sizeof singles / sizeof *singles) ? singles[i] : NULL;
 }
 
 const struct objective *objective_find(const char *name)

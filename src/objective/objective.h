@@ -13,8 +13,10 @@ enum label_rule { LABEL_EXACT, LABEL_SAMPLED };
 /* Constants of all methods, by the names of the options. Each objective reads its own. */
 struct objective_params {
     double beta, eps, delta, lambda, gamma, tau; /* gamma: SimPO's margin, in sail-* the score coefficient of PR */
-    double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths */
+    double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths, xpo and selm: of the term on the reference's answers */
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
+    double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
+    bool revkl_on_batch;
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
     enum baseline baseline;
@@ -24,8 +26,8 @@ struct objective_params {
     double f_alpha;
 };
 
-/* Flag of `needs` above the columns. Without READS_ROUTE every pair is a labelled one. */
-enum { READS_ROUTE = 1 << 25 };
+/* Flags of `needs` above the columns. READS_ROUTE: self-labelled pairs have a meaning; without it every pair is a labelled one. */
+enum { READS_ROUTE = 1 << 25, ON_REFERENCE = 1 << 26 /* a term on answers of the reference: their rows stay without a pair */ };
 
 /* What one evaluation adds up; the caller zeroes it before the first micro-batch and reports means afterwards. */
 struct objective_stats {
@@ -35,6 +37,7 @@ struct objective_stats {
     double accuracy;  /* pairs with h > 0 */
     double chosen, rejected; /* sums of beta * d(y) */
     double entropy;   /* SAIL: sum of H(s) over self-labelled pairs */
+    double reference; /* the term on the reference's answers, scaled like the loss and part of it */
     double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
 };
 
@@ -93,6 +96,17 @@ static inline void pair_add(struct batch *b, const struct pair *q, double scale,
     b->coef[q->lose] += q->weight * scale * dlose;
     s->loss += q->weight * scale * loss;
 }
+/* Adds weight times the mean of d(y) over the answers of the reference in the optimizer batch; those of this slice. */
+static inline void reference_add(struct batch *b, double weight, struct objective_stats *s)
+{
+    for (int64_t i = 0; b->n_reference && i < b->n; i++) {
+        if (b->source[i] != SOURCE_REFERENCE) continue;
+        const double c = weight / (double)b->n_reference;
+        b->coef[i] += c;
+        s->loss += c * log_ratio(b, (int32_t)i);
+        s->reference += c * log_ratio(b, (int32_t)i);
+    }
+}
 /* The implicit rewards of a pair, for the metrics. */
 static inline void pair_measure(const struct batch *b, const struct pair *q, double beta, struct objective_stats *s)
 {
@@ -106,6 +120,7 @@ static inline void pair_measure(const struct batch *b, const struct pair *q, dou
 
 extern const struct objective objective_sail;   /* sail.c */
 extern const struct objective objective_reward; /* reward.c */
+extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
 
 #endif

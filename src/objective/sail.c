@@ -11,7 +11,10 @@
  *
  * b is a baseline independent of the sample: none, -log 2, a number, or the mean over the route's pairs that share no completion with the pair (loo, and
  * batch, which is its other name once it is corrected for the own pair; -log 2 where there is no other). None of them changes the expectation. Stale pairs carry q->weight, which
- * multiplies everything (pair_add). */
+ * multiplies everything (pair_add).
+ *
+ * SAIL-RevKL (2606.31524) adds revkl KL(ref || pi): -revkl / n on each of n answers of the reference, a sample of the gradient -revkl E_ref[grad log pi]. On the
+ * batch's own pairs it is the public code's term instead, revkl mean_t[log ref(y_t) - log pi(y_t)] of each answer: a pull on what is there, not that KL. */
 #include <math.h>
 
 #include "objective/objective.h"
@@ -83,6 +86,16 @@ static void pr_pair(const struct objective_params *p, struct batch *b, const str
     pair_add(b, q, scale, s, -l, -pull - score, pull - score);
 }
 
+static void revkl_on_batch(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
+{
+    for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
+        if (q->unlabelled) continue;
+        const double w = 0.5 * p->revkl / b->n_tok[q->win], l = 0.5 * p->revkl / b->n_tok[q->lose], term = -w * log_ratio(b, q->win) - l * log_ratio(b, q->lose);
+        pair_add(b, q, scale, s, term, -w, -l);
+        s->reference += q->weight * scale * term;
+    }
+}
+
 static void sail_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
     for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
@@ -96,6 +109,10 @@ static void sail_eval(const struct objective_params *p, struct batch *b, double 
         }
         pair_measure(b, q, p->beta, s);
     }
+    if (p->revkl > 0 && p->revkl_on_batch)
+        revkl_on_batch(p, b, scale, s);
+    else if (p->revkl > 0)
+        reference_add(b, -p->revkl, s);
 }
 
 /* At z = 0 every form of F is -log 2 and H(s) is log 2. */
@@ -106,5 +123,5 @@ static double sail_at_reference(const struct objective_params *p, const struct p
     return p->label == LABEL_EXACT ? c * l2 : l2 - 0.5 * c * l2 * l2;
 }
 
-const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF | READS_ROUTE, sail_eval, sail_at_reference,
+const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF | READS_ROUTE | ON_REFERENCE, sail_eval, sail_at_reference,
                                          "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", NULL, 0};

@@ -119,7 +119,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     }
     b->written |= COL_REWARD | (r->pairs ? COL_PAIRS : 0);
     measure(b, result);
-    if (r->pairs) batch_keep_paired(b);
+    if (r->pairs) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
     result->timing.label = clock_seconds() - start;
     return SAIL_OK;
 }

@@ -48,6 +48,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
         put(all, "rewards/margins", t->margin / t->n_pair);
         put(all, "rewards/accuracies", t->accuracy / t->n_pair);
     }
+    if (r->batch.n_reference || r->params.revkl > 0) put(all, "loss/reference", t->reference);
     put(all, "logps/chosen", s->logp_chosen);
     put(all, "logps/rejected", s->logp_rejected);
     put(all, "beta", r->params.beta);

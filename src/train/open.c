@@ -44,11 +44,17 @@ static int check_mixture(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table or --labeler-command", r->preset->name);
     if (offline < 0.05 && !c->max_steps)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
-    if (c->num_samples > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
+    int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
+    if (rc) return rc;
+    if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
+    const int64_t answers = candidates_count(r);
+    if (answers > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);
-    if (c->num_samples > 2 && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
+    if (answers > 2 && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
-    if (online <= 0 && (c->num_samples > 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples and --replay-steps", r->preset->name);
+    if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
+    if ((c->ref_samples > 0 || c->data_answers > 0) && scores_sampler(r))
+        return err_set(err, SAIL_USAGE, "--ref-samples and --data-answers: the score term of method %s needs answers of the policy: --gamma 0, or num_samples alone", r->preset->name);
     if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
         return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: sample with temperature 1, top-k 0 and top-p 1");
     if (scores_sampler(r) && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
@@ -154,13 +160,14 @@ static int open_data(struct run *r, sail_err *err)
     if (!rc) rc = open_file(r, &r->eval_prompts, c->eval_prompts, true, err);
     if (rc) return rc;
     const bool online = r->mixture.pp + r->mixture.pr > 0;
-    if (online && !r->prompts) rc = open_file(r, &r->prompts, c->data, true, err); // the data's prompts, cut to leave room for answers
+    if ((online || anchors_wanted(r)) && !r->prompts) rc = open_file(r, &r->prompts, c->data, true, err); // the data's prompts, cut to leave room for answers
     for (int k = 0; !rc && k < 2; k++) {
         const struct dataset *d = k ? r->eval : r->data;
         if (!d) continue;
         if (c->margin && !has_margins(d)) return err_set(err, SAIL_USAGE, "%s: --margin, but no row has a \"margin\"", d->path);
         if (r->pairs && d->kind != DATA_PREFERENCE && (k || mixture_offline(r->mixture) > 1e-12 || r->mixture.dp > 0))
             return err_set(err, SAIL_USAGE, "%s: method %s needs preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
+        if (!k && c->data_answers && (d->kind != DATA_PREFERENCE || d->n != r->prompts->n)) return err_set(err, SAIL_USAGE, "%s: --data-answers needs preference rows (prompt, chosen, rejected)", d->path);
         if (!r->pairs && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
     }
     return rc;
@@ -194,11 +201,11 @@ static int64_t longest_row(const struct run *r)
 static int open_buffers(struct run *r, sail_err *err)
 {
     const size_t size = (size_t)r->config->batch;
-    const size_t k = (size_t)r->config->num_samples, pairs = size * (r->pairing->all ? k * (k - 1) / 2 : 1);
-    r->ids_capacity = longest_row(r) * (int64_t)(k * size);
-    r->order_epoch = r->prompt_order_epoch = -1;
+    const size_t k = (size_t)candidates_count(r), rows = k * size + (anchors_wanted(r) ? size : 0), pairs = size * (r->pairing->all ? k * (k - 1) / 2 : 1);
+    r->ids_capacity = longest_row(r) * (int64_t)rows;
+    r->order_epoch = r->prompt_order_epoch = r->anchor_order_epoch = -1;
     r->sampled.k = (int64_t)k;
-    int rc = batch_init(&r->batch, (int64_t)(k * size), (int64_t)pairs, err);
+    int rc = batch_init(&r->batch, (int64_t)rows, (int64_t)pairs, err);
     if (!rc) rc = mem_alloc(&r->slice_pair, pairs, sizeof *r->slice_pair, err);
     if (!rc) rc = mem_alloc(&r->sampled.prompt, size, sizeof *r->sampled.prompt, err);
     if (!rc) rc = mem_alloc(&r->sampled.answer, size * k, sizeof *r->sampled.answer, err);
@@ -207,6 +214,7 @@ static int open_buffers(struct run *r, sail_err *err)
     if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
     if (!rc && r->data) rc = mem_alloc(&r->order, (size_t)r->data->n, sizeof *r->order, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->prompt_order, (size_t)r->prompts->n, sizeof *r->prompt_order, err);
+    if (!rc && r->prompts && anchors_wanted(r)) rc = mem_alloc(&r->anchor_order, (size_t)r->prompts->n, sizeof *r->anchor_order, err);
     if (!rc && r->needs_reference) rc = alloc_cache(&r->cache, r->data, err);
     if (!rc && r->needs_reference) rc = alloc_cache(&r->eval_cache, r->eval, err);
     return rc;
@@ -251,7 +259,8 @@ static int open_sampling(struct run *r, sail_err *err)
     const struct model_facts *f = model_facts(r->model);
     r->sampling = (struct sampler_options){.temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p, .max_new_tokens = c->max_new_tokens,
                                            .n_return = c->num_samples, .seed = (uint64_t)c->seed, .eos = f->eos, .n_eos = f->n_eos};
-    return r->reward ? SAIL_OK : sampler_create(&r->sampler, r->model, err);
+    const int rc = r->reward ? SAIL_OK : sampler_create(&r->sampler, r->model, err);
+    return !rc && r->reference_model && (c->ref_samples || anchors_wanted(r)) ? sampler_create(&r->reference_sampler, r->reference_model, err) : rc;
 }
 
 static int choose_method(struct run *r, sail_err *err)
@@ -313,6 +322,7 @@ void run_close(struct run *r)
     if (!r) return;
     if (r->writer) run_writer_close(r->writer, NULL);
     sampler_free(r->sampler);
+    sampler_free(r->reference_sampler);
     optimizer_free(r->optimizer);
     rewarder_close(r->rewarder);
     adapter_close(r->adapter);
@@ -333,6 +343,7 @@ void run_close(struct run *r)
     free(r->sampled.ids);
     free(r->order);
     free(r->prompt_order);
+    free(r->anchor_order);
     free(r->cache.logp);
     free(r->eval_cache.logp);
     free(r->param);

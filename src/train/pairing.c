@@ -56,7 +56,7 @@ const struct pairing *pairing_find(const char *name)
     return NULL;
 }
 
-void batch_keep_paired(struct batch *b)
+void batch_keep_paired(struct batch *b, bool reference)
 {
     int64_t pairs = 0, rows = 0;
     for (int64_t k = 0; k < b->n_pair; k++)
@@ -64,7 +64,7 @@ void batch_keep_paired(struct batch *b)
     b->n_pair = pairs;
     // Both passes go forward: pairs of a row are found by its old number, which is never smaller than the new one.
     for (int64_t i = 0; i < b->n; i++) {
-        bool used = false;
+        bool used = reference && b->source[i] == SOURCE_REFERENCE;
         for (int64_t k = 0; k < pairs; k++) {
             struct pair *q = &b->pair[k];
             if (q->win != i && q->lose != i) continue;

@@ -33,10 +33,13 @@ static const struct preset presets[] = {
     {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},
     {"online-ipo", "policy", "reward", "ipo", "init", "beta=1 mix_pr=1 pr_label=soft", "arXiv 2403.08635"},
     {"online-slic", "policy", "reward", "hinge", "init", "beta=0.002 mix_pr=1", "arXiv 2402.04792"},
+    {"xpo", "policy + reference", "reward", "xpo", "init", "beta=0.1 alpha=1e-5 mix_pr=1 num_samples=1 ref_samples=1", "arXiv 2405.21046"},
+    {"selm", "dataset + reference", "reward", "selm", "init", "beta=0.01 alpha=0.001 mix_pr=1 num_samples=0 ref_samples=1 ref_greedy=true data_answers=2", "arXiv 2405.19332"},
     {"iterative-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0 num_samples=4 pairing=best-worst", "arXiv 2405.07863"},
     {"sail-dp", "dataset", "dataset + self", "sail", "init", "beta=0.1 mix_dp=0.4 rho=0.2", "arXiv 2406.15567"},
     {"sail-pp", "dataset + policy", "dataset + self", "sail", "init", "beta=0.1 mix_pp=0.3 pi=0.2", "arXiv 2406.15567"},
     {"sail-pr", "dataset + policy", "dataset + reward", "sail", "init", "beta=0.1 mix_pr=0.3 gamma=0.3", "arXiv 2406.15567"},
+    {"sail-revkl", "dataset + policy + reference", "dataset + reward", "sail", "init", "beta=0.1 mix_pr=0.3 gamma=0.3 revkl_coef=0.001", "arXiv 2606.31524"},
     {"sail-mix", "dataset + policy", "dataset + self + reward", "sail", "init", "beta=0.1 mix_dp=0.2 mix_pp=0.15 mix_pr=0.15 rho=0.2 pi=0.2 gamma=0.3", "arXiv 2406.15567"},
 };
 enum { N_PRESET = sizeof presets / sizeof *presets };

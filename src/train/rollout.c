@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "train/run.h"
@@ -19,8 +18,7 @@ static enum route draw_route(const struct run *r, int64_t step, int64_t j)
     return ROUTE_OFFLINE;
 }
 
-/* The row of a data set that the g-th visit of the run meets: a new permutation every epoch. */
-static int64_t visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g, uint64_t seed, uint64_t salt)
+int64_t rollout_visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g, uint64_t seed, uint64_t salt)
 {
     int64_t epoch = g / n;
     if (*order_epoch != epoch) {
@@ -31,7 +29,7 @@ static int64_t visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g,
 }
 
 /* Appends prompt + completion to the step's id pool and a row to the batch. */
-static int64_t add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, const int32_t *completion, int64_t n_tok, int64_t prompt_id, int64_t group)
+int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, const int32_t *completion, int64_t n_tok, int64_t prompt_id, int64_t group)
 {
     struct batch *b = &r->batch;
     BUG_ON(b->n >= b->capacity || r->n_ids + n_prompt + n_tok > r->ids_capacity, "batch of %lld rows is full", (long long)b->capacity);
@@ -60,40 +58,12 @@ void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, en
     const int32_t *prompt = dataset_ids(d, e->prompt);
     if (!r->pairs) {
         struct span s = d->kind == DATA_PREFERENCE ? e->chosen : e->completion;
-        add_row(r, prompt, e->prompt.n, dataset_ids(d, s), s.n, row, group);
+        rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, s), s.n, row, group);
         return;
     }
-    const int64_t win = add_row(r, prompt, e->prompt.n, dataset_ids(d, e->chosen), e->chosen.n, row, group);
-    const int64_t lose = add_row(r, prompt, e->prompt.n, dataset_ids(d, e->rejected), e->rejected.n, row, group);
+    const int64_t win = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, e->chosen), e->chosen.n, row, group);
+    const int64_t lose = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, e->rejected), e->rejected.n, row, group);
     b->pair[b->n_pair++] = (struct pair){.win = (int32_t)win, .lose = (int32_t)lose, .route = route, .p = e->p, .margin = e->margin, .weight = 1};
-}
-
-static bool keep_sampling(void *context, int64_t done, int64_t tokens)
-{
-    struct run *r = context;
-    if (r->writer) run_writer_progress(r->writer, r->step, NULL, 0, (double)tokens, "sampling");
-    (void)done;
-    return !interrupt_asked();
-}
-
-/* Fresh answers into the store. */
-static int sample(struct run *r, struct step_result *result, sail_err *err)
-{
-    struct sampled *d = &r->sampled;
-    struct sampler_options o = r->sampling;
-    o.step = (uint64_t)r->step;
-    struct answer *answers;
-    const double start = clock_seconds();
-    int rc = sampler_run(r->sampler, r->policy, r->online, d->n, &o, &answers, keep_sampling, r, err);
-    if (rc) return rc;
-    for (int64_t a = 0; a < d->n * d->k; a++) {
-        const struct answer *y = &answers[a];
-        d->answer[a] = (struct sampled_answer){.n = y->n, .finish = y->finish, .logp = y->logp, .reward = NAN};
-        memcpy(d->ids + a * o.max_new_tokens, y->ids, (size_t)y->n * sizeof *d->ids);
-        r->counts.sampled_tokens += y->n;
-    }
-    result->timing.sample = clock_seconds() - start;
-    return SAIL_OK;
 }
 
 /* The prompts of this step's online rows. */
@@ -106,7 +76,7 @@ static void draw_prompts(struct run *r, int64_t born)
     for (int64_t j = 0; j < size; j++) {
         const enum route route = draw_route(r, born, j);
         if (route == ROUTE_OFFLINE || route == ROUTE_DP) continue;
-        const int64_t g = born * size + j, row = visit(r->prompt_order, &r->prompt_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)1 << 40);
+        const int64_t g = born * size + j, row = rollout_visit(r->prompt_order, &r->prompt_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)1 << 40);
         const struct span prompt = r->prompts->example[row].prompt;
         r->online[d->n] = (struct prompt){.ids = dataset_ids(r->prompts, prompt), .n = prompt.n, .key = (uint64_t)g};
         d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN};
@@ -122,8 +92,8 @@ static void add_sampled(struct run *r, int64_t age)
         const int64_t group = b->n;
         for (int64_t a = i * d->k; a < (i + 1) * d->k; a++) {
             const struct sampled_answer *y = &d->answer[a];
-            const int64_t row = add_row(r, dataset_ids(r->prompts, prompt), prompt.n, d->ids + a * r->config->max_new_tokens, y->n, d->prompt[i].row, group);
-            b->source[row] = age ? SOURCE_REPLAY : SOURCE_POLICY;
+            const int64_t row = rollout_add_row(r, dataset_ids(r->prompts, prompt), prompt.n, d->ids + a * r->config->max_new_tokens, y->n, d->prompt[i].row, group);
+            b->source[row] = age ? SOURCE_REPLAY : candidates_source(r, a - i * d->k);
             b->age[row] = (int32_t)age;
             b->finish[row] = y->finish;
             b->logp_behaviour[row] = y->logp;
@@ -139,14 +109,16 @@ int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
     for (int64_t j = 0; j < size; j++) {
         const enum route route = draw_route(r, born, j);
         if (route == ROUTE_OFFLINE || route == ROUTE_DP)
-            rollout_add_dataset(r, r->data, visit(r->order, &r->order_epoch, r->data->n, r->step * size + j, (uint64_t)r->config->seed, 0), route);
+            rollout_add_dataset(r, r->data, rollout_visit(r->order, &r->order_epoch, r->data->n, r->step * size + j, (uint64_t)r->config->seed, 0), route);
     }
     r->batch.written |= COL_ROWS | COL_BEHAVIOUR;
     if (!r->prompts) return SAIL_OK;
     if (!age) {
         draw_prompts(r, born);
-        int rc = r->sampled.n ? sample(r, result, err) : SAIL_OK;
+        const double start = clock_seconds();
+        int rc = r->sampled.n ? candidates_sample(r, err) : SAIL_OK;
         if (rc) return rc;
+        result->timing.sample = clock_seconds() - start;
     }
     add_sampled(r, age);
     return SAIL_OK;

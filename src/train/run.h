@@ -69,8 +69,8 @@ struct pairing {
     bool all;                 /* every pair: room for them */
 };
 const struct pairing *pairing_find(const char *name);
-/* Takes unlabelled pairs, and rows that no pair is left of, out of the table. */
-void batch_keep_paired(struct batch *b);
+/* Takes unlabelled pairs, and rows that no pair is left of, out of the table; with `reference` the reference's answers stay. */
+void batch_keep_paired(struct batch *b, bool reference);
 
 /* Seconds of the phases of one step. */
 struct step_timing {
@@ -114,7 +114,7 @@ struct run {
     struct optim_param *param;
     int64_t n_param;
 
-    struct sampler *sampler;
+    struct sampler *sampler, *reference_sampler; /* reference_sampler: only when the reference is another model */
     struct sampler_options sampling;
 
     struct batch batch;
@@ -124,6 +124,8 @@ struct run {
     int32_t *ids;            /* the step's sequences, one after the other */
     int64_t n_ids, ids_capacity;
     struct prompt *online;   /* (batch) prompts to sample from in this step */
+    int64_t *anchor_order;   /* the permutation in which prompts are met for KL(reference || policy) */
+    int64_t anchor_order_epoch;
     int64_t *order;          /* the epoch's permutation of the data */
     int64_t order_epoch;
     int64_t *prompt_order;
@@ -144,6 +146,20 @@ int run_dry(const struct run *r, FILE *out, sail_err *err); /* the resolved meth
 /* rollout.c: fills the batch's rows for the current step: data-set rows with their pairs, and sampled answers, those of prompt i from row
  * `first online row + i k` on. */
 int rollout_fill(struct run *r, struct step_result *result, sail_err *err);
+int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, const int32_t *completion, int64_t n_tok, int64_t prompt_id, int64_t group);
+/* The row of a data set that the g-th visit of the run meets: a new permutation every epoch. */
+int64_t rollout_visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g, uint64_t seed, uint64_t salt);
+/* candidates.c: the answers of a prompt, those of the policy first, then the reference's, then the data row's. */
+int64_t candidates_count(const struct run *r);
+enum source candidates_source(const struct run *r, int64_t k); /* of a prompt's k-th answer */
+int candidates_check(const struct run *r, sail_err *err);
+int candidates_sample(struct run *r, sail_err *err);
+/* anchor.c: fresh answers of the reference for KL(reference || policy), whole rows without a pair; counts the reference's answers in the batch. */
+bool anchors_wanted(const struct run *r);
+int anchors_fill(struct run *r, struct step_result *result, sail_err *err);
+/* Answers of the reference; the memory belongs to its sampler. stream: keeps their random numbers apart from other draws'. */
+int reference_draw(struct run *r, const struct prompt *prompt, int64_t n, struct sampler_options o, uint64_t stream, struct answer **answers, sail_err *err);
+bool run_keep_sampling(void *r, int64_t done, int64_t tokens); /* progress, and whether to go on */
 /* reference.c: refuses rules that the run cannot follow; after a step, moves the reference when it is time. */
 int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);

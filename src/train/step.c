@@ -107,6 +107,7 @@ int run_step(struct run *r, struct step_result *result, sail_err *err)
     *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .answer_length = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
+    if (!rc) rc = anchors_fill(r, result, err);
     if (rc) return rc;
 
     result->scale = loss_scale(r);

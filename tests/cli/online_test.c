@@ -18,26 +18,46 @@ static double metric(const char *run, int step, const char *name)
     return value;
 }
 
-static const char *const methods[] = {"online-ipo", "online-slic"};
+static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch"};
 
-/* Two steps of every method; the way the work is cut changes roundings only. */
+/* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. */
 static void every_method_runs_by_name(void **state)
 {
     (void)state;
     const char *rule = repo_path("examples/demo/happy.yaml");
     for (size_t k = 0; k < sizeof methods / sizeof *methods; k++) {
-        char shared[4096], cut[64];
+        char shared[4096], name[64], cut[72];
+        snprintf(name, sizeof name, "run-%zu", k);
         snprintf(shared, sizeof shared,
-                 "align --model %s --prompts %s/prompts.jsonl --method %s --reward-rule %s --batch 3 --max-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
+                 "align --model %s --data %s/pairs.jsonl --method %s --reward-rule %s --batch 3 --max-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
                  "--schedule constant --max-grad-norm 0 --dtype f32 --lora-r 4 --quiet", model, folder, methods[k], rule);
-        snprintf(cut, sizeof cut, "%s-cut", methods[k]);
-        assert_run("%s --out %s/%s", shared, folder, methods[k]);
+        snprintf(cut, sizeof cut, "%s-cut", name);
+        assert_run("%s --out %s/%s", shared, folder, name);
         assert_run("%s --micro-batch 1 --out %s/%s", shared, folder, cut);
-        assert_true(metric(methods[k], 1, "grad_norm") > 0);
+        assert_true(metric(name, 1, "grad_norm") > 0);
         for (int step = 1; step <= 2; step++) {
-            assert_near(metric(methods[k], step, "loss"), metric(cut, step, "loss"), 1e-6, 1e-5);
-            assert_near(metric(methods[k], step, "grad_norm"), metric(cut, step, "grad_norm"), 1e-6, 1e-4);
+            assert_near(metric(name, step, "loss"), metric(cut, step, "loss"), 1e-6, 1e-5);
+            assert_near(metric(name, step, "grad_norm"), metric(cut, step, "grad_norm"), 1e-6, 1e-4);
         }
+    }
+}
+
+/* Killed after step 2 and gone on with: the same answers of the reference, the same prompts in their order. */
+static void answers_of_the_reference_resume_bit_for_bit(void **state)
+{
+    (void)state;
+    static const char *const with_reference[] = {"sail-revkl", "xpo", "selm"};
+    for (int k = 0; k < 3; k++) {
+        char shared[4096];
+        snprintf(shared, sizeof shared, "align --model %s --data %s/pairs.jsonl --method %s --reward-rule %s --batch 3 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 "
+                 "--dtype f32 --lora-r 4 --quiet", model, folder, with_reference[k], repo_path("examples/demo/happy.yaml"));
+        shell("rm -rf %s/straight %s/killed", folder, folder);
+        assert_run("%s --out %s/straight", shared, folder);
+        assert_run("%s --out %s/killed", shared, folder);
+        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
+        assert_run("align --out %s/killed --resume --quiet", folder);
+        assert_same_file("straight", "killed", "metrics.jsonl");
+        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
     }
 }
 
@@ -45,6 +65,13 @@ static const struct {
     const char *options, *says;
 } refused[] = {
     {"--method online-ipo --mix-dp 0.2 --mix-pr 0.8", "does not label its own pairs: drop --mix-dp"},
+    {"--method xpo --ref-samples 0 --num-samples 2", "give --ref-samples 1"},
+    {"--method xpo --num-samples 0", "expected 2 to 64"},
+    {"--method selm", "give --data and drop --prompts"},
+    {"--method sail-pr --mix-pr 1 --ref-samples 1", "--gamma 0"},
+    {"--method simpo --mix-pr 1 --ref-samples 1", "no reference to sample from"},
+    {"--method online-dpo --ref-samples 1 --replay-steps 2", "drop --ref-samples"},
+    {"--method online-ipo --revkl-coef 0.1", "take a sail-* method"},
     {"--method sft --mix-pr 1", "learns from the data only: drop"},
 };
 
@@ -64,7 +91,8 @@ static int prepare(void **state)
     mkdir(folder, 0700);
     snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
     shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
-    return 0;
+    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
+    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
 }
 
 static int clean_up(void **state)
@@ -75,6 +103,6 @@ static int clean_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(bad_configurations_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

@@ -7,15 +7,16 @@ struct table {
     struct batch b;
     double logp[4], logp_ref[4], coef[4], reward[4];
     int32_t n_tok[4];
+    enum source source[4];
     struct pair pair[2];
     struct ranked rank[4];
 };
 
 static void make_pair(struct table *t, double lw, double ll, double rw, double rl, int nw, int nl)
 {
-    *t = (struct table){.logp = {lw, ll}, .logp_ref = {rw, rl}, .n_tok = {nw, nl}, .pair = {{.win = 0, .lose = 1, .p = 1, .weight = 1}}};
+    *t = (struct table){.logp = {lw, ll}, .logp_ref = {rw, rl}, .n_tok = {nw, nl}, .source = {SOURCE_POLICY, SOURCE_REFERENCE}, .pair = {{.win = 0, .lose = 1, .p = 1, .weight = 1}}};
     t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD, .n = 2, .n_tok = t->n_tok, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
-                          .pair = t->pair, .coef = t->coef, .reward = t->reward, .rank = t->rank};
+                          .pair = t->pair, .coef = t->coef, .reward = t->reward, .rank = t->rank, .source = t->source, .n_reference = 1};
 }
 
 static double evaluate(struct table *t, const char *name, const struct objective_params *p)
