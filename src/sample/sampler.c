@@ -1,5 +1,6 @@
 /* Slots hold the answers that grow; prompts hold the prefills that the answers of one prompt share. A slot that ends takes the next answer of the queue at
- * once, so the batch stays full while there is work. Random numbers are keyed by prompt, return and token: slots and their order change nothing. */
+ * once, so the batch stays full while there is work. Random numbers are keyed by prompt, return and token: slots and their order change nothing. Voices (one, or
+ * two whose logits are blended) read the same tokens side by side. */
 #include "sample/sampler.h"
 
 #include <stdlib.h>
@@ -8,38 +9,37 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "model/decode.h"
+#include "sample/blend.h"
 #include "sample/select.h"
+#include "sample/voice.h"
+
+enum { POLICY, REFERENCE, VOICES };
 
 struct slot {
     bool busy, fresh; /* fresh: the next token comes from the prompt's last row */
-    bool whole;       /* the prompt's rows are among the answer's own: past LongRoPE's switch nothing of the prefill holds */
     int64_t prompt;   /* prompt place */
     struct answer *answer;
-    float *x; /* (C) residual row that predicts the next token */
 };
 struct place { /* of a prefilled prompt */
     int64_t i, users;
     bool used;
-    float *x;
 };
 
 struct sampler {
     struct model *model;
-    struct kv_cache *cache;
+    struct voice voice[VOICES];
     struct slot *slot;
     struct place *place;
     int64_t n_slot;
-    float *x, *place_x, *step_x, *logits, *scratch;
+    float *scratch;
     int64_t *active;
     int32_t *token;
-    struct attn_cache_row *row;
+    struct going *going;
     struct prefill *fill;
     int64_t *fill_place;
     struct answer *answer;
     int32_t *ids;
-    float *logp;
-    int32_t *whole; /* prompt and answer together */
+    float *logp, *drawn;
 };
 
 int sampler_create(struct sampler **out, struct model *m, sail_err *err)
@@ -49,34 +49,26 @@ int sampler_create(struct sampler **out, struct model *m, sail_err *err)
     int rc = mem_alloc(&s, 1, sizeof *s, err);
     if (rc) return rc;
     s->model = m;
-    rc = kv_cache_create(&s->cache, m, err);
-    if (rc)
-        free(s);
-    else
-        *out = s;
-    return rc;
+    *out = s;
+    return SAIL_OK;
 }
 
 static void free_slots(struct sampler *s)
 {
     free(s->slot);
     free(s->place);
-    free(s->x);
-    free(s->place_x);
-    free(s->step_x);
-    free(s->logits);
     free(s->scratch);
     free(s->active);
     free(s->token);
-    free(s->row);
+    free(s->going);
     free(s->fill);
     free(s->fill_place);
     s->slot = NULL;
     s->place = NULL;
-    s->x = s->place_x = s->step_x = s->logits = s->scratch = NULL;
+    s->scratch = NULL;
     s->active = s->fill_place = NULL;
     s->token = NULL;
-    s->row = NULL;
+    s->going = NULL;
     s->fill = NULL;
     s->n_slot = 0;
 }
@@ -86,11 +78,10 @@ static void free_answers(struct sampler *s)
     free(s->answer);
     free(s->ids);
     free(s->logp);
-    free(s->whole);
-    s->whole = NULL;
+    free(s->drawn);
     s->answer = NULL;
     s->ids = NULL;
-    s->logp = NULL;
+    s->logp = s->drawn = NULL;
 }
 
 void sampler_free(struct sampler *s)
@@ -98,52 +89,44 @@ void sampler_free(struct sampler *s)
     if (!s) return;
     free_slots(s);
     free_answers(s);
-    kv_cache_free(s->cache);
+    for (int v = 0; v < VOICES; v++) voice_release(&s->voice[v]);
     free(s);
 }
 
 static int take_slots(struct sampler *s, int64_t n, sail_err *err)
 {
     if (n == s->n_slot) return SAIL_OK;
-    const struct model_facts *f = model_facts(s->model);
-    const size_t C = (size_t)f->hidden, V = (size_t)f->vocab, N = (size_t)n;
+    const size_t V = (size_t)model_facts(s->model)->vocab, N = (size_t)n;
     free_slots(s);
     int rc = mem_alloc(&s->slot, N, sizeof *s->slot, err);
     if (!rc) rc = mem_alloc(&s->place, N, sizeof *s->place, err);
-    if (!rc) rc = mem_alloc(&s->x, N * C, sizeof *s->x, err);
-    if (!rc) rc = mem_alloc(&s->place_x, N * C, sizeof *s->place_x, err);
-    if (!rc) rc = mem_alloc(&s->step_x, N * C, sizeof *s->step_x, err);
-    if (!rc) rc = mem_alloc(&s->logits, N * V, sizeof *s->logits, err);
     if (!rc) rc = mem_alloc(&s->scratch, N * 2 * V, sizeof *s->scratch, err);
     if (!rc) rc = mem_alloc(&s->active, N, sizeof *s->active, err);
     if (!rc) rc = mem_alloc(&s->token, N, sizeof *s->token, err);
-    if (!rc) rc = mem_alloc(&s->row, N, sizeof *s->row, err);
+    if (!rc) rc = mem_alloc(&s->going, N, sizeof *s->going, err);
     if (!rc) rc = mem_alloc(&s->fill, N, sizeof *s->fill, err);
     if (!rc) rc = mem_alloc(&s->fill_place, N, sizeof *s->fill_place, err);
-    for (int64_t i = 0; !rc && i < n; i++) {
-        s->slot[i].x = s->x + i * f->hidden;
-        s->place[i].x = s->place_x + i * f->hidden;
-    }
     if (!rc) s->n_slot = n;
     return rc;
 }
 
-static int take_answers(struct sampler *s, int64_t n, int64_t most, sail_err *err)
+static int take_answers(struct sampler *s, int64_t n, int64_t most, bool blended, sail_err *err)
 {
     free_answers(s);
     int rc = mem_alloc(&s->answer, (size_t)n, sizeof *s->answer, err);
     if (!rc) rc = mem_alloc(&s->ids, (size_t)n * (size_t)most, sizeof *s->ids, err);
     if (!rc) rc = mem_alloc(&s->logp, (size_t)n * (size_t)most, sizeof *s->logp, err);
+    if (!rc && blended) rc = mem_alloc(&s->drawn, (size_t)n * (size_t)most, sizeof *s->drawn, err);
     return rc;
 }
 
 /* One call of sampler_run. */
 struct run {
     struct sampler *s;
-    struct policy policy;
     const struct prompt *prompt;
-    int64_t n_prompt, next, n_answer, longest, prefill_rows;
-    int64_t own; /* cache rows of a slot's answer */
+    int64_t n_prompt, next, n_answer;
+    int n_voice;
+    struct cache_layout layout;
     const struct sampler_options *o;
     int64_t done, tokens;
 };
@@ -156,16 +139,13 @@ static int64_t find_place(struct run *r, int64_t i)
         if (!r->s->place[p].used && free_place < 0) free_place = p;
     }
     BUG_ON(free_place < 0, "every prompt place is in use");
-    r->s->place[free_place] = (struct place){.i = i, .x = r->s->place[free_place].x};
+    r->s->place[free_place] = (struct place){.i = i};
     return free_place;
 }
 
 static void run_prefill(struct run *r, int64_t n)
 {
-    if (!n) return;
-    kv_prefill(r->s->cache, r->policy, r->s->fill, n, r->s->step_x);
-    const int64_t C = model_facts(r->s->model)->hidden;
-    for (int64_t k = 0; k < n; k++) memcpy(r->s->place[r->s->fill_place[k]].x, r->s->step_x + k * C, (size_t)C * sizeof(float));
+    for (int v = 0; n && v < r->n_voice; v++) voice_prefill(&r->s->voice[v], r->s->fill, r->s->fill_place, n);
 }
 
 /* Free slots take the next answers; prompts that are new are prefilled together, a pass at a time. */
@@ -179,21 +159,21 @@ static void refill(struct run *r)
         const int64_t p = find_place(r, y->i), n = r->prompt[y->i].n;
         if (!s->place[p].used) {
             s->place[p].used = true;
-            if (rows + n > r->prefill_rows) {
+            if (rows + n > r->layout.prefill_rows) {
                 run_prefill(r, n_fill);
                 n_fill = rows = 0;
             }
             s->fill_place[n_fill] = p;
-            s->fill[n_fill++] = (struct prefill){.ids = r->prompt[y->i].ids, .n = n, .row = p * r->longest};
+            s->fill[n_fill++] = (struct prefill){.ids = r->prompt[y->i].ids, .n = n, .row = p * r->layout.longest};
             rows += n;
         }
         s->place[p].users++;
-        s->slot[k] = (struct slot){.busy = true, .fresh = true, .prompt = p, .answer = y, .x = s->slot[k].x};
+        s->slot[k] = (struct slot){.busy = true, .fresh = true, .prompt = p, .answer = y};
     }
     run_prefill(r, n_fill);
     for (int64_t k = 0; k < s->n_slot; k++) {
         if (!s->slot[k].busy || !s->slot[k].fresh) continue;
-        memcpy(s->slot[k].x, s->place[s->slot[k].prompt].x, (size_t)model_facts(s->model)->hidden * sizeof(float));
+        for (int v = 0; v < r->n_voice; v++) voice_begin(&s->voice[v], k, s->slot[k].prompt);
         s->slot[k].fresh = false;
     }
 }
@@ -211,85 +191,74 @@ static void finish(struct run *r, struct slot *slot, enum finish why)
     struct answer *y = slot->answer;
     struct place *p = &r->s->place[slot->prompt];
     y->finish = why;
-    for (int32_t t = 0; t < y->n; t++) y->logp += y->token_logp[t];
+    for (int32_t t = 0; t < y->n; t++) {
+        y->logp += y->token_logp[t];
+        y->drawn += y->token_drawn[t];
+    }
     slot->busy = false;
     r->done++;
     const bool waiting = r->next < r->n_answer && r->s->answer[r->next].i == p->i;
     if (--p->users == 0 && !waiting) p->used = false;
 }
 
+/* One token of an answer from its a-th row of logits. */
+static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
+{
+    const struct sampler_options *o = r->o;
+    const struct select_options how = {.temperature = o->temperature, .top_k = o->top_k, .top_p = o->top_p, .greedy = o->greedy};
+    const int64_t V = model_facts(r->s->model)->vocab;
+    const uint64_t index = (r->prompt[y->i].key * 4096 + (uint64_t)y->k) * 65536 + (uint64_t)y->n;
+    const double u = rng_uniform(o->seed, RNG_SAMPLE, o->step, index);
+    const float *policy = r->s->voice[POLICY].logits + a * V;
+    float *scratch = r->s->scratch + a * 2 * V;
+    if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, &y->token_logp[y->n]);
+    float *blended = r->s->voice[REFERENCE].logits + a * V;
+    blend_logits(blended, policy, V, &o->blend, scratch);
+    const int32_t id = select_token(blended, V, &how, u, scratch, &y->token_drawn[y->n]);
+    y->token_logp[y->n] = select_logp(policy, V, id, scratch);
+    return id;
+}
+
 /* One token for every busy slot, from the rows that predict it. */
 static int64_t choose(struct run *r)
 {
     struct sampler *s = r->s;
-    const struct model_facts *f = model_facts(s->model);
-    const int64_t V = f->vocab, C = f->hidden;
     int64_t n = 0;
     for (int64_t k = 0; k < s->n_slot; k++)
         if (s->slot[k].busy) s->active[n++] = k;
-    for (int64_t a = 0; a < n; a++) memcpy(s->step_x + a * C, s->slot[s->active[a]].x, (size_t)C * sizeof(float));
-    kv_logits(s->cache, r->policy, s->step_x, n, s->logits);
-    const struct select_options o = {.temperature = r->o->temperature, .top_k = r->o->top_k, .top_p = r->o->top_p, .greedy = r->o->greedy};
+    for (int v = 0; v < r->n_voice; v++) voice_logits(&s->voice[v], s->active, n);
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t a = 0; a < n; a++) {
-        struct answer *y = s->slot[s->active[a]].answer;
-        const uint64_t index = (r->prompt[y->i].key * 4096 + (uint64_t)y->k) * 65536 + (uint64_t)y->n;
-        const double u = rng_uniform(r->o->seed, RNG_SAMPLE, r->o->step, index);
-        s->token[a] = select_token(s->logits + a * V, V, &o, u, s->scratch + a * 2 * V, &y->token_logp[y->n]);
-    }
+    for (int64_t a = 0; a < n; a++) s->token[a] = choose_token(r, s->slot[s->active[a]].answer, a);
     return n;
-}
-
-/* An answer that grows past the switch: all its positions turn otherwise from here on, so that everything is computed again. */
-static void prefill_again(struct run *r, struct slot *slot, int64_t row)
-{
-    struct sampler *s = r->s;
-    const struct prompt *prompt = &r->prompt[slot->answer->i];
-    memcpy(s->whole, prompt->ids, (size_t)prompt->n * sizeof *s->whole);
-    memcpy(s->whole + prompt->n, slot->answer->ids, (size_t)slot->answer->n * sizeof *s->whole);
-    const struct prefill all = {.ids = s->whole, .n = prompt->n + slot->answer->n, .row = row};
-    kv_prefill(s->cache, r->policy, &all, 1, slot->x);
-    slot->whole = true;
 }
 
 static void step(struct run *r)
 {
     struct sampler *s = r->s;
-    const struct model_facts *f = model_facts(s->model);
-    const int64_t n = choose(r), C = f->hidden, answers_at = s->n_slot * r->longest, context = f->max_position;
-    int64_t going = 0;
+    const int64_t n = choose(r);
+    int64_t context = INT64_MAX, going = 0;
+    for (int v = 0; v < r->n_voice; v++) {
+        const int64_t most = model_facts(s->voice[v].policy.model)->max_position;
+        context = most < context ? most : context;
+    }
     for (int64_t a = 0; a < n; a++) {
         struct slot *slot = &s->slot[s->active[a]];
         struct answer *y = slot->answer;
-        const int32_t id = s->token[a];
-        y->ids[y->n++] = id;
+        y->ids[y->n++] = s->token[a];
         r->tokens++;
-        if (ends(r->o, id)) {
+        if (ends(r->o, s->token[a]))
             finish(r, slot, FINISH_EOS);
-        } else if (y->n == r->o->max_new_tokens || r->prompt[y->i].n + y->n >= context) {
+        else if (y->n == r->o->max_new_tokens || r->prompt[y->i].n + y->n >= context)
             finish(r, slot, FINISH_LENGTH);
-        } else {
-            const int64_t k = s->active[a], start = answers_at + k * r->own, n_prompt = r->prompt[y->i].n;
-            if (f->rope_switch && n_prompt <= f->rope_switch && n_prompt + y->n == f->rope_switch + 1) {
-                prefill_again(r, slot, start);
-                continue;
-            }
-            s->active[going] = k;
-            s->token[going] = id;
-            s->row[going++] = slot->whole ? (struct attn_cache_row){.start = start, .n = n_prompt + y->n}
-                                          : (struct attn_cache_row){.prefix = slot->prompt * r->longest, .n_prefix = n_prompt, .start = start, .n = y->n};
-        }
+        else
+            s->going[going++] = (struct going){.slot = s->active[a], .place = slot->prompt, .prompt = &r->prompt[y->i], .answer = y};
     }
-    if (!going) return;
-    kv_step(s->cache, r->policy, s->token, s->row, going, s->step_x);
-    for (int64_t a = 0; a < going; a++) memcpy(s->slot[s->active[a]].x, s->step_x + a * C, (size_t)C * sizeof(float));
+    for (int v = 0; v < r->n_voice; v++) voice_advance(&s->voice[v], &r->layout, s->going, going);
 }
 
-static int prepare(struct run *r, sail_err *err)
+static int check_prompts(struct run *r, int64_t context, sail_err *err)
 {
-    struct sampler *s = r->s;
-    const struct sampler_options *o = r->o;
-    const int64_t context = model_facts(s->model)->max_position;
+    const int64_t vocab = model_facts(r->s->model)->vocab;
     for (int64_t i = 0; i < r->n_prompt; i++) {
         char what[48];
         snprintf(what, sizeof what, "prompt %lld", (long long)i);
@@ -297,26 +266,47 @@ static int prepare(struct run *r, sail_err *err)
         if (r->prompt[i].n >= context)
             return err_set(err, SAIL_FAILED, "%s has %d tokens: no room for an answer in the model's context of %lld", what, (int)r->prompt[i].n, (long long)context);
         for (int32_t t = 0; t < r->prompt[i].n; t++)
-            if (r->prompt[i].ids[t] < 0 || r->prompt[i].ids[t] >= model_facts(s->model)->vocab)
-                return err_set(err, SAIL_FAILED, "%s: token %d is id %d, outside the model's vocabulary of %lld", what, (int)t, (int)r->prompt[i].ids[t], (long long)model_facts(s->model)->vocab);
-        if (r->prompt[i].n > r->longest) r->longest = r->prompt[i].n;
+            if (r->prompt[i].ids[t] < 0 || r->prompt[i].ids[t] >= vocab)
+                return err_set(err, SAIL_FAILED, "%s: token %d is id %d, outside the model's vocabulary of %lld", what, (int)t, (int)r->prompt[i].ids[t], (long long)vocab);
+        if (r->prompt[i].n > r->layout.longest) r->layout.longest = r->prompt[i].n;
     }
+    return SAIL_OK;
+}
+
+static int prepare(struct run *r, const struct policy *voice, sail_err *err)
+{
+    struct sampler *s = r->s;
+    const struct sampler_options *o = r->o;
+    struct cache_layout *l = &r->layout;
+    int64_t context = INT64_MAX;
+    for (int v = 0; v < r->n_voice; v++) {
+        const struct model_facts *f = model_facts(voice[v].model);
+        if (f->max_position < context) context = f->max_position;
+        if (f->vocab != model_facts(s->model)->vocab)
+            return err_set(err, SAIL_FAILED, "logits of two models are blended: expected one vocabulary, got %lld and %lld ids", (long long)model_facts(s->model)->vocab, (long long)f->vocab);
+    }
+    int rc = check_prompts(r, context, err);
+    if (rc) return rc;
     r->n_answer = r->n_prompt * o->n_return;
-    int64_t n_slot = o->n_slot ? o->n_slot : 32;
-    if (n_slot > r->n_answer) n_slot = r->n_answer > 0 ? r->n_answer : 1;
-    r->prefill_rows = r->longest > 1024 ? r->longest : 1024;
-    const int64_t positions = r->longest + o->max_new_tokens, limit = model_facts(s->model)->rope_switch;
-    const bool crosses = limit && positions > limit;
-    r->own = crosses ? positions : o->max_new_tokens;
-    if (crosses && limit + 1 > r->prefill_rows) r->prefill_rows = limit + 1;
-    int rc = take_slots(s, n_slot, err);
-    if (!rc) rc = take_answers(s, r->n_answer, o->max_new_tokens, err);
-    if (!rc && crosses) rc = mem_alloc(&s->whole, (size_t)positions, sizeof *s->whole, err);
-    const int64_t most = r->prefill_rows > n_slot ? r->prefill_rows : n_slot;
-    if (!rc) rc = kv_cache_reserve(s->cache, r->policy, n_slot * (r->longest + r->own), most, positions < context ? positions : context, err);
+    l->n_slot = o->n_slot ? o->n_slot : 32;
+    if (l->n_slot > r->n_answer) l->n_slot = r->n_answer > 0 ? r->n_answer : 1;
+    l->prefill_rows = l->longest > 1024 ? l->longest : 1024;
+    l->own = o->max_new_tokens;
+    const int64_t positions = l->longest + o->max_new_tokens;
+    for (int v = 0; v < r->n_voice; v++) {
+        const int64_t limit = model_facts(voice[v].model)->rope_switch;
+        if (!limit || positions <= limit) continue;
+        l->own = positions; // an answer that crosses is stored whole
+        if (limit + 1 > l->prefill_rows) l->prefill_rows = limit + 1;
+    }
+    rc = take_slots(s, l->n_slot, err);
+    if (!rc) rc = take_answers(s, r->n_answer, o->max_new_tokens, r->n_voice > 1, err);
+    for (int v = 0; !rc && v < r->n_voice; v++) rc = voice_prepare(&s->voice[v], voice[v], l, positions, err);
+    float *const drawn = s->drawn ? s->drawn : s->logp;
     for (int64_t k = 0; !rc && k < r->n_answer; k++)
-        s->answer[k] = (struct answer){.i = k / o->n_return, .k = k % o->n_return, .ids = s->ids + k * o->max_new_tokens, .token_logp = s->logp + k * o->max_new_tokens};
-    for (int64_t k = 0; !rc && k < n_slot; k++) {
+        s->answer[k] = (struct answer){.i = k / o->n_return, .k = o->first_return + k % o->n_return, .ids = s->ids + k * o->max_new_tokens,
+                                       .token_logp = s->logp + k * o->max_new_tokens, .token_drawn = drawn + k * o->max_new_tokens};
+    for (int64_t k = 0; !rc && k < l->n_slot; k++) {
         s->slot[k].busy = false;
         s->place[k].used = false;
     }
@@ -326,8 +316,9 @@ static int prepare(struct run *r, sail_err *err)
 int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o, struct answer **answers,
                 bool (*progress)(void *, int64_t, int64_t), void *context, sail_err *err)
 {
-    struct run r = {.s = s, .policy = p, .prompt = prompt, .n_prompt = n_prompt, .o = o};
-    int rc = prepare(&r, err);
+    const struct policy voice[VOICES] = {[POLICY] = p, [REFERENCE] = o->blend.with};
+    struct run r = {.s = s, .prompt = prompt, .n_prompt = n_prompt, .o = o, .n_voice = o->blend.with.model ? 2 : 1};
+    int rc = prepare(&r, voice, err);
     if (rc) return rc;
     while (r.done < r.n_answer) {
         refill(&r);

@@ -5,13 +5,23 @@
 #include "model/model.h"
 #include "batch/batch.h"
 
+/* Answers are drawn from softmax(policy * logits of the policy + reference * logits of `with`): (1 - a, a) is the geometric mixture, token by token;
+ * negative weights and weights above 1 extrapolate. */
+struct blend {
+    struct policy with; /* .model NULL: the policy alone, the weights are not read */
+    double policy, reference;
+    double support; /* only tokens among the policy's likeliest of this total probability; 1: all */
+};
+
 struct sampler_options {
     double temperature; /* 1: the policy itself */
     int64_t top_k;      /* 0: off */
     double top_p;       /* 1: off */
     bool greedy;
     int64_t max_new_tokens;
-    int64_t n_return; /* answers of each prompt */
+    int64_t n_return;     /* answers of each prompt */
+    int64_t first_return; /* number of the first of them: random numbers are keyed by it */
+    struct blend blend;
     int64_t n_slot;   /* rows decoded at once; 0: chosen */
     uint64_t seed, step;
     const int32_t *eos; /* any of these ends an answer (it is part of it) */
@@ -26,11 +36,12 @@ struct prompt {
 };
 
 struct answer {
-    int64_t i, k;     /* prompt, return */
-    int32_t *ids;     /* completion, EOS included; owned by the result */
-    float *token_logp; /* T = 1, full vocabulary, from the very logits that were sampled */
+    int64_t i, k;      /* prompt, return */
+    int32_t *ids;      /* completion, EOS included; owned by the result */
+    float *token_logp; /* under the policy: T = 1, full vocabulary, from the very logits that were sampled */
+    float *token_drawn; /* the same under what the tokens were drawn from; token_logp where the policy is alone */
     int32_t n;
-    double logp;
+    double logp, drawn; /* sums of both */
     enum finish finish;
 };
 
@@ -38,7 +49,7 @@ struct sampler; /* the cache and buffers: kept between calls, grown when needed 
 int sampler_create(struct sampler **out, struct model *m, sail_err *err);
 void sampler_free(struct sampler *s);
 
-/* answers[i * n_return + k]; the memory belongs to the sampler until the next call. progress (may be NULL) is called with
+/* answers[i * n_return + k], .k counted from first_return; the memory belongs to the sampler until the next call. progress (may be NULL) is called with
  * finished answers and sampled tokens now and then; returning false stops with SAIL_FAILED "interrupted". */
 int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o,
                 struct answer **answers, bool (*progress)(void *, int64_t done, int64_t tokens), void *context, sail_err *err);

@@ -124,6 +124,21 @@ static double drop_below(float *e, int64_t n, float edge)
     return sum;
 }
 
+float select_logp(const float *logits, int64_t v, int32_t id, float *scratch)
+{
+    const float top = largest(logits, v);
+    const double lse = (double)top + log(exponentials(scratch, logits, v, top, 1));
+    return (float)((double)logits[id] - lse);
+}
+
+void select_drop_outside(float *logits, const float *by, int64_t v, double p, float *scratch)
+{
+    const double total = exponentials(scratch, by, v, largest(by, v), 1);
+    const float edge = nucleus_edge(scratch, v, total, p, scratch + v);
+    for (int64_t i = 0; i < v; i++)
+        if (scratch[i] < edge) logits[i] = -INFINITY;
+}
+
 int32_t select_token(const float *logits, int64_t v, const struct select_options *o, double u, float *scratch, float *logp)
 {
     const float top = largest(logits, v);
