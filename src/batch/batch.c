@@ -20,6 +20,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(age, n);
     COLUMN(finish, n);
     COLUMN(logp_behaviour, n);
+    COLUMN(logp_drawn, n);
     COLUMN(logp, n);
     COLUMN(logp_ref, n);
     COLUMN(reward, n);
@@ -31,8 +32,35 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     return rc;
 }
 
+int batch_init_tokens(struct batch *b, int64_t capacity, sail_err *err)
+{
+    const size_t n = (size_t)capacity;
+    b->token_capacity = capacity;
+    int rc = mem_alloc(&b->token_at, (size_t)b->capacity, sizeof *b->token_at, err);
+    if (!rc) rc = mem_alloc(&b->token_logp, n, sizeof *b->token_logp, err);
+    if (!rc) rc = mem_alloc(&b->token_logp_ref, n, sizeof *b->token_logp_ref, err);
+    if (!rc) rc = mem_alloc(&b->token_weight, n, sizeof *b->token_weight, err);
+    return rc;
+}
+
+void batch_lay_tokens(struct batch *b)
+{
+    int64_t at = 0;
+    for (int64_t i = 0; b->token_at && i < b->n; i++) {
+        b->token_at[i] = at;
+        for (int32_t t = 0; t < b->n_tok[i]; t++, at++) {
+            BUG_ON(at == b->token_capacity, "more than %lld completion tokens in a batch", (long long)at);
+            b->token_weight[at] = 1;
+        }
+    }
+}
+
 void batch_release(struct batch *b)
 {
+    free(b->token_at);
+    free(b->token_logp);
+    free(b->token_logp_ref);
+    free(b->token_weight);
     free(b->prompt_id);
     free(b->group);
     free(b->ids);
@@ -42,6 +70,7 @@ void batch_release(struct batch *b)
     free(b->age);
     free(b->finish);
     free(b->logp_behaviour);
+    free(b->logp_drawn);
     free(b->logp);
     free(b->logp_ref);
     free(b->reward);
@@ -71,11 +100,13 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(age);
     SHIFT(finish);
     SHIFT(logp_behaviour);
+    SHIFT(logp_drawn);
     SHIFT(logp);
     SHIFT(logp_ref);
     SHIFT(reward);
     SHIFT(coef);
 #undef SHIFT
+    if (slice->token_at) slice->token_at += from; // entries keep their places in the columns of tokens
     slice->pair = pair_room;
     slice->n_pair = 0;
     for (int64_t k = 0; k < b->n_pair; k++) {
@@ -102,6 +133,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(age);
     MOVE(finish);
     MOVE(logp_behaviour);
+    MOVE(logp_drawn);
     MOVE(logp);
     MOVE(logp_ref);
     MOVE(reward);
@@ -119,12 +151,13 @@ const char *batch_column_name(enum batch_column c)
     case COL_REWARD: return "reward";
     case COL_PAIRS: return "pair";
     case COL_COEF: return "coef";
+    case COL_TOKENS: return "token_logp";
     }
     return "?";
 }
 
 void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
 {
-    for (uint32_t c = 1; c <= COL_COEF; c <<= 1)
+    for (uint32_t c = 1; c <= COL_TOKENS; c <<= 1)
         if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
 }

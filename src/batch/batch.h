@@ -10,15 +10,17 @@
 
 enum batch_column {
     COL_ROWS = 1 << 0,     /* prompt_id, group, ids, n_prompt, n_tok, source, age, finish  <- data set, sampler */
-    COL_BEHAVIOUR = 1 << 1, /* logp_behaviour                                               <- sampler */
+    COL_BEHAVIOUR = 1 << 1, /* logp_behaviour, logp_drawn                                   <- sampler */
     COL_LOGP = 1 << 2,     /* logp                                                         <- scorer */
     COL_LOGP_REF = 1 << 3, /* logp_ref                                                     <- scorer */
     COL_REWARD = 1 << 4,   /* reward (NaN: none)                                           <- labeler */
     COL_PAIRS = 1 << 5,    /* pair[].{win, lose, p, margin, route}                         <- data set, labeler */
     COL_COEF = 1 << 6,     /* coef                                                         <- objective */
+    COL_TOKENS = 1 << 7,   /* token_logp, token_logp_ref                                   <- scorer, where the objective asks */
 };
 
 enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
+static inline bool source_is_fresh(enum source s) { return s == SOURCE_POLICY || s == SOURCE_REFERENCE || s == SOURCE_MIXTURE; } /* sampled in this step */
 enum route { ROUTE_OFFLINE, ROUTE_DP, ROUTE_PP, ROUTE_PR, ROUTE_COUNT };
 enum finish { FINISH_EOS, FINISH_LENGTH };
 
@@ -48,7 +50,8 @@ struct batch {
     enum source *source;       /* (n) */
     int32_t *age;              /* (n) optimizer steps since it was sampled */
     enum finish *finish;       /* (n) */
-    double *logp_behaviour;    /* (n) sum over completion tokens when sampled, T = 1, full vocabulary */
+    double *logp_behaviour;    /* (n) under the policy that sampled: sum over completion tokens, T = 1, full vocabulary */
+    double *logp_drawn;        /* (n) the same under the logits that were drawn from: other than the policy's where two models were blended */
     double *logp, *logp_ref;   /* (n) sums over completion tokens */
     double *reward;            /* (n) */
 
@@ -61,16 +64,26 @@ struct batch {
 
     struct ranked *rank; /* (2 pair_capacity) room for sorting; no column */
 
+    /* Columns of completion tokens, only where the objective asks for them (else NULL): row i's n_tok[i] entries start at token_at[i]. */
+    int64_t *token_at;                   /* (n) */
+    float *token_logp, *token_logp_ref;
+    float *token_weight;                 /* multiplies coef, token by token; 1 unless the objective says otherwise */
+    int64_t token_capacity;
+
     int64_t capacity, pair_capacity;
 };
 
 /* Storage for capacity rows and pair_capacity pairs, all columns; nothing written yet. */
 int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_err *err);
+int batch_init_tokens(struct batch *b, int64_t capacity, sail_err *err); /* the columns of tokens */
 void batch_release(struct batch *b);
 void batch_clear(struct batch *b); /* n = n_pair = 0, no column written */
 /* A view of rows [from, from + n) and of the pairs inside them (rows of a pair are adjacent); pair indices are counted from `from` in
  * pair_room (n / 2 pairs). Columns written through the view land in b; its `written` is its own. Never released. */
 void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64_t n, struct pair *pair_room);
+/* Places the rows' entries in the columns of tokens, weights 1: once the rows stay as they are. */
+void batch_lay_tokens(struct batch *b);
+static inline float *batch_tokens(const struct batch *b, float *column) { return column && b->n ? column + b->token_at[0] : NULL; } /* of the first row */
 void batch_move_row(struct batch *b, int64_t to, int64_t from); /* copies all columns of a row */
 const char *batch_column_name(enum batch_column c);
 

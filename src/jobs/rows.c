@@ -27,7 +27,7 @@ static int32_t *add_row(struct batch *b, const struct dataset *d, const struct e
     b->source[i] = SOURCE_DATASET;
     b->age[i] = 0;
     b->finish[i] = FINISH_EOS;
-    b->logp_behaviour[i] = b->reward[i] = NAN;
+    b->logp_behaviour[i] = b->logp_drawn[i] = b->reward[i] = NAN;
     return at + e->prompt.n + s.n;
 }
 

@@ -18,7 +18,7 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 
 const struct objective *objective_at(int i)
 {
-    static const struct objective *const tables[] = {objective_pairwise, objective_explore};
+    static const struct objective *const tables[] = {objective_pairwise, objective_explore, objective_nash};
     static const struct objective *const singles[] = {&objective_sail, &objective_reward};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
         int n = 0;

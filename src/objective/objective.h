@@ -26,8 +26,12 @@ struct objective_params {
     double f_alpha;
 };
 
-/* Flags of `needs` above the columns. READS_ROUTE: self-labelled pairs have a meaning; without it every pair is a labelled one. */
-enum { READS_ROUTE = 1 << 25, ON_REFERENCE = 1 << 26 /* a term on answers of the reference: their rows stay without a pair */ };
+/* Flags of `needs` above the columns. Without READS_ROUTE every pair is a labelled one. */
+enum {
+    READS_ROUTE = 1 << 25,
+    ON_REFERENCE = 1 << 26, /* a term on answers of the reference: their rows stay without a pair */
+    SCORES_FIRST = 1 << 27, /* the first answer of a pair learns, by a score term: it is a draw of the policy, and labels never swap the two */
+};
 
 /* What one evaluation adds up; the caller zeroes it before the first micro-batch and reports means afterwards. */
 struct objective_stats {
@@ -121,6 +125,7 @@ static inline void pair_measure(const struct batch *b, const struct pair *q, dou
 extern const struct objective objective_sail;   /* sail.c */
 extern const struct objective objective_reward; /* reward.c */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
+extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
 
 #endif

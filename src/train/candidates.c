@@ -8,10 +8,10 @@
 
 int64_t candidates_count(const struct run *r) { return r->config->num_samples + r->config->ref_samples + r->config->data_answers; }
 
-enum source candidates_source(const struct run *r, int64_t k)
+enum source candidates_source(const struct run *r, const struct sampled_prompt *prompt, int64_t k)
 {
     const sail_config *c = r->config;
-    return k < c->num_samples ? SOURCE_POLICY : k < c->num_samples + c->ref_samples ? SOURCE_REFERENCE : SOURCE_CANDIDATE;
+    return k < c->num_samples ? draw_source(draw_of(r, prompt, k)) : k < c->num_samples + c->ref_samples ? SOURCE_REFERENCE : SOURCE_CANDIDATE;
 }
 
 int candidates_check(const struct run *r, sail_err *err)
@@ -39,19 +39,13 @@ bool run_keep_sampling(void *context, int64_t done, int64_t tokens)
     return !interrupt_asked();
 }
 
-/* The n_return answers of each prompt become its answers from number `first` on. */
-static void store(struct run *r, const struct answer *answers, int64_t n_return, int64_t first)
+void candidates_store(struct run *r, int64_t i, int64_t k, const struct answer *y)
 {
     struct sampled *d = &r->sampled;
-    const int64_t most = r->config->max_new_tokens;
-    for (int64_t i = 0; i < d->n; i++)
-        for (int64_t k = 0; k < n_return; k++) {
-            const struct answer *y = &answers[i * n_return + k];
-            const int64_t a = i * d->k + first + k;
-            d->answer[a] = (struct sampled_answer){.n = y->n, .finish = y->finish, .logp = y->logp, .reward = NAN};
-            memcpy(d->ids + a * most, y->ids, (size_t)y->n * sizeof *d->ids);
-            r->counts.sampled_tokens += y->n;
-        }
+    const int64_t a = i * d->k + k;
+    d->answer[a] = (struct sampled_answer){.n = y->n, .finish = y->finish, .logp = y->logp, .drawn = y->drawn, .reward = NAN};
+    memcpy(d->ids + a * r->config->max_new_tokens, y->ids, (size_t)y->n * sizeof *d->ids);
+    r->counts.sampled_tokens += y->n;
 }
 
 /* No answer is longer than a sampled one may be. */
@@ -64,7 +58,7 @@ static void store_data(struct run *r, int64_t first)
         const struct span answer[2] = {e->chosen, e->rejected};
         for (int64_t k = 0; k < r->config->data_answers; k++) {
             const int64_t a = i * d->k + first + k, n = answer[k].n < most ? answer[k].n : most;
-            d->answer[a] = (struct sampled_answer){.n = (int32_t)n, .finish = n < answer[k].n ? FINISH_LENGTH : FINISH_EOS, .logp = NAN, .reward = NAN};
+            d->answer[a] = (struct sampled_answer){.n = (int32_t)n, .finish = n < answer[k].n ? FINISH_LENGTH : FINISH_EOS, .logp = NAN, .drawn = NAN, .reward = NAN};
             memcpy(d->ids + a * most, dataset_ids(r->data, answer[k]), (size_t)n * sizeof *d->ids);
         }
     }
@@ -75,17 +69,12 @@ int candidates_sample(struct run *r, sail_err *err)
     const sail_config *c = r->config;
     struct sampler_options o = r->sampling;
     struct answer *answers;
-    int rc = SAIL_OK;
-    o.step = (uint64_t)r->step;
-    if (c->num_samples) {
-        rc = sampler_run(r->sampler, r->policy, r->online, r->sampled.n, &o, &answers, run_keep_sampling, r, err);
-        if (!rc) store(r, answers, c->num_samples, 0);
-    }
+    int rc = draws_sample(r, err);
     if (!rc && c->ref_samples) {
         o.n_return = c->ref_samples;
         o.greedy = c->ref_greedy;
         rc = reference_draw(r, r->online, r->sampled.n, o, (uint64_t)1 << 42, &answers, err);
-        if (!rc) store(r, answers, c->ref_samples, c->num_samples);
+        for (int64_t a = 0; !rc && a < r->sampled.n * c->ref_samples; a++) candidates_store(r, answers[a].i, c->num_samples + answers[a].k, &answers[a]);
     }
     if (!rc) store_data(r, c->num_samples + c->ref_samples);
     return rc;

@@ -9,8 +9,6 @@
 #include "label/labeler.h"
 #include "train/run.h"
 
-enum { MAX_ANSWERS = 64 }; /* of a prompt: --num-samples */
-
 static enum pair_label pair_rule(const sail_config *c)
 {
     return !strcmp(c->pr_label, "soft") ? PAIR_LABEL_SOFT : !strcmp(c->pr_label, "sampled") ? PAIR_LABEL_SAMPLED : PAIR_LABEL_HARD;
@@ -82,7 +80,7 @@ static void measure(const struct batch *b, struct step_result *result)
     double score = 0, margin = 0, eos = 0, length = 0;
     int64_t n = 0, n_score = 0, n_margin = 0;
     for (int64_t i = 0; i < b->n; i++) {
-        if (b->source[i] != SOURCE_POLICY) continue;
+        if (!source_is_fresh(b->source[i])) continue;
         n++;
         eos += b->finish[i] == FINISH_EOS;
         length += b->n_tok[i];

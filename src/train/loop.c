@@ -58,6 +58,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "objective/scores_margin", s->score_margin);
     put(all, "val/contain_eos_token", s->eos_share);
     put(all, "completions/mean_length", s->answer_length);
+    put(all, "sampler/blend_kl", s->blend_kl);
     put(all, "sampler/drift_mean", s->drift_mean);
     put(all, "sampler/drift_max", s->drift_max);
     put(all, "sampled_tokens", (double)r->counts.sampled_tokens);

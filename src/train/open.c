@@ -17,14 +17,15 @@ static int read_options(struct run *r, sail_err *err)
     BUG_ON(!r->reference_rule, "no reference rule %s", c->ref_rule);
     r->pairing = pairing_find(c->pairing);
     BUG_ON(!r->pairing, "no pairing %s", c->pairing);
-    return params_read(&r->params, r->objective, c, r->preset->name, err);
+    const int rc = draws_parse(&r->draws, c->logit_weights, err);
+    return rc ? rc : params_read(&r->params, r->objective, c, r->preset->name, err);
 }
 
 /* The update holds the gradient of the sampler itself, a score term, which is exact for fair draws of the policy only. */
 static bool scores_sampler(const struct run *r)
 {
     const bool sail = (r->objective->needs & READS_ROUTE) != 0;
-    return sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0));
+    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & SCORES_FIRST) != 0;
 }
 
 static int check_mixture(const struct run *r, sail_err *err)
@@ -206,12 +207,14 @@ static int open_buffers(struct run *r, sail_err *err)
     r->order_epoch = r->prompt_order_epoch = r->anchor_order_epoch = -1;
     r->sampled.k = (int64_t)k;
     int rc = batch_init(&r->batch, (int64_t)rows, (int64_t)pairs, err);
+    if (!rc && (r->objective->needs & COL_TOKENS)) rc = batch_init_tokens(&r->batch, r->ids_capacity, err);
     if (!rc) rc = mem_alloc(&r->slice_pair, pairs, sizeof *r->slice_pair, err);
     if (!rc) rc = mem_alloc(&r->sampled.prompt, size, sizeof *r->sampled.prompt, err);
     if (!rc) rc = mem_alloc(&r->sampled.answer, size * k, sizeof *r->sampled.answer, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->sampled.ids, size * k * (size_t)r->config->max_new_tokens, sizeof *r->sampled.ids, err);
     if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
     if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
+    if (!rc) rc = mem_alloc(&r->drawn_prompt, size, sizeof *r->drawn_prompt, err);
     if (!rc && r->data) rc = mem_alloc(&r->order, (size_t)r->data->n, sizeof *r->order, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->prompt_order, (size_t)r->prompts->n, sizeof *r->prompt_order, err);
     if (!rc && r->prompts && anchors_wanted(r)) rc = mem_alloc(&r->anchor_order, (size_t)r->prompts->n, sizeof *r->anchor_order, err);
@@ -278,6 +281,7 @@ static int choose_method(struct run *r, sail_err *err)
     if (r->reward != (c->command == CMD_REWARD)) return err_set(err, SAIL_USAGE, "--method reward: reward models are trained by `sail reward`");
     rc = read_options(r, err);
     if (!rc) rc = check_mixture(r, err);
+    if (!rc) rc = draws_check(r, scores_sampler(r), err);
     return rc ? rc : reference_check(r, err);
 }
 
@@ -338,6 +342,7 @@ void run_close(struct run *r)
     free(r->slice_pair);
     free(r->ids);
     free(r->online);
+    free(r->drawn_prompt);
     free(r->sampled.prompt);
     free(r->sampled.answer);
     free(r->sampled.ids);

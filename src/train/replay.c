@@ -67,7 +67,7 @@ int replay_unpack(struct run *r, const double *in, sail_err *err)
     for (int64_t a = 0; good && a < d->n * d->k; a++) {
         good = whole(in[0], 1, (double)most) && whole(in[1], 0, FINISH_LENGTH);
         if (!good) break;
-        d->answer[a] = (struct sampled_answer){.n = (int32_t)in[0], .finish = (enum finish)in[1], .logp = in[2], .reward = in[3]};
+        d->answer[a] = (struct sampled_answer){.n = (int32_t)in[0], .finish = (enum finish)in[1], .logp = in[2], .drawn = in[2], .reward = in[3]};
         in += OF_ANSWER;
         for (int32_t t = 0; good && t < d->answer[a].n; t++) {
             good = whole(*in, 0, (double)model_facts(r->model)->vocab - 1);

@@ -46,7 +46,7 @@ int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, 
     b->source[i] = SOURCE_DATASET;
     b->age[i] = 0;
     b->finish[i] = FINISH_EOS;
-    b->logp_behaviour[i] = b->reward[i] = NAN;
+    b->logp_behaviour[i] = b->logp_drawn[i] = b->reward[i] = NAN;
     return i;
 }
 
@@ -79,7 +79,7 @@ static void draw_prompts(struct run *r, int64_t born)
         const int64_t g = born * size + j, row = rollout_visit(r->prompt_order, &r->prompt_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)1 << 40);
         const struct span prompt = r->prompts->example[row].prompt;
         r->online[d->n] = (struct prompt){.ids = dataset_ids(r->prompts, prompt), .n = prompt.n, .key = (uint64_t)g};
-        d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN};
+        d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN, .shared = draws_share(r, born, j)};
     }
 }
 
@@ -93,10 +93,11 @@ static void add_sampled(struct run *r, int64_t age)
         for (int64_t a = i * d->k; a < (i + 1) * d->k; a++) {
             const struct sampled_answer *y = &d->answer[a];
             const int64_t row = rollout_add_row(r, dataset_ids(r->prompts, prompt), prompt.n, d->ids + a * r->config->max_new_tokens, y->n, d->prompt[i].row, group);
-            b->source[row] = age ? SOURCE_REPLAY : candidates_source(r, a - i * d->k);
+            b->source[row] = age ? SOURCE_REPLAY : candidates_source(r, &d->prompt[i], a - i * d->k);
             b->age[row] = (int32_t)age;
             b->finish[row] = y->finish;
             b->logp_behaviour[row] = y->logp;
+            b->logp_drawn[row] = y->drawn;
         }
     }
 }

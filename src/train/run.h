@@ -38,11 +38,12 @@ struct sampled_prompt {
     enum route route;
     uint64_t key; /* of its random numbers and of the labeler's request */
     double p;     /* verdict on the two answers as a pair, NaN: none */
+    bool shared;  /* --logit-weights applies to it */
 };
 struct sampled_answer {
     int32_t n;
     enum finish finish;
-    double logp, reward;
+    double logp, drawn, reward; /* drawn: under the logits that it was drawn from */
 };
 struct sampled {
     int64_t born;                  /* the step that sampled */
@@ -50,6 +51,17 @@ struct sampled {
     struct sampled_prompt *prompt; /* (batch) */
     struct sampled_answer *answer; /* (batch, k) */
     int32_t *ids;                  /* (batch, k, max_new_tokens) */
+};
+
+/* What an answer is drawn from: draws.c. */
+struct draw {
+    double policy, reference; /* weights of their logits */
+    double temperature;       /* over the whole vocabulary; 0: --temperature, --top-k, --top-p */
+};
+enum { MAX_ANSWERS = 64 }; /* of a prompt: --num-samples */
+struct draws {
+    int n; /* 1: one for all answers */
+    struct draw of[MAX_ANSWERS];
 };
 
 /* How the reference follows the policy: reference.c. */
@@ -84,6 +96,7 @@ struct step_result {
     double scale, grad_norm, learning_rate;
     double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
+    double blend_kl;                                          /* KL(what was drawn from || policy) over blended answers; NaN without any */
     double logp_chosen, logp_rejected;
     int64_t n_pair, n_stale; /* n_stale: pairs of replayed answers */
     struct step_timing timing;
@@ -116,6 +129,7 @@ struct run {
 
     struct sampler *sampler, *reference_sampler; /* reference_sampler: only when the reference is another model */
     struct sampler_options sampling;
+    struct draws draws;
 
     struct batch batch;
     struct pair *slice_pair; /* room for the pairs of a micro-batch */
@@ -124,6 +138,7 @@ struct run {
     int32_t *ids;            /* the step's sequences, one after the other */
     int64_t n_ids, ids_capacity;
     struct prompt *online;   /* (batch) prompts to sample from in this step */
+    struct prompt *drawn_prompt; /* (batch) those of them whose answers are drawn alike */
     int64_t *anchor_order;   /* the permutation in which prompts are met for KL(reference || policy) */
     int64_t anchor_order_epoch;
     int64_t *order;          /* the epoch's permutation of the data */
@@ -151,15 +166,23 @@ int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, 
 int64_t rollout_visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g, uint64_t seed, uint64_t salt);
 /* candidates.c: the answers of a prompt, those of the policy first, then the reference's, then the data row's. */
 int64_t candidates_count(const struct run *r);
-enum source candidates_source(const struct run *r, int64_t k); /* of a prompt's k-th answer */
+enum source candidates_source(const struct run *r, const struct sampled_prompt *prompt, int64_t k); /* of its k-th answer */
 int candidates_check(const struct run *r, sail_err *err);
 int candidates_sample(struct run *r, sail_err *err);
+void candidates_store(struct run *r, int64_t i, int64_t k, const struct answer *y); /* y becomes the k-th answer of prompt i */
 /* anchor.c: fresh answers of the reference for KL(reference || policy), whole rows without a pair; counts the reference's answers in the batch. */
 bool anchors_wanted(const struct run *r);
 int anchors_fill(struct run *r, struct step_result *result, sail_err *err);
 /* Answers of the reference; the memory belongs to its sampler. stream: keeps their random numbers apart from other draws'. */
 int reference_draw(struct run *r, const struct prompt *prompt, int64_t n, struct sampler_options o, uint64_t stream, struct answer **answers, sail_err *err);
 bool run_keep_sampling(void *r, int64_t done, int64_t tokens); /* progress, and whether to go on */
+/* draws.c: --logit-weights; what a run cannot draw from is refused; the policy's answers (--num-samples) to the step's prompts, blended or not. */
+int draws_parse(struct draws *d, const char *text, sail_err *err);
+int draws_check(const struct run *r, bool scores_sampler, sail_err *err);
+bool draws_share(const struct run *r, int64_t step, int64_t row);
+struct draw draw_of(const struct run *r, const struct sampled_prompt *prompt, int64_t k);
+enum source draw_source(struct draw d);
+int draws_sample(struct run *r, sail_err *err);
 /* reference.c: refuses rules that the run cannot follow; after a step, moves the reference when it is time. */
 int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);

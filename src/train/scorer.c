@@ -36,7 +36,7 @@ static double *slot(struct reference_cache *cache, const struct batch *b, int64_
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err)
 {
     if (!r->needs_reference) return SAIL_OK;
-    bool all = true;
+    bool all = !slice->token_logp_ref; // the cache holds sums
     for (int64_t i = 0; i < slice->n; i++) {
         const double *known = slot(cache, slice, i);
         if (known && !isnan(*known))
@@ -46,7 +46,7 @@ int reference_score(struct run *r, struct batch *slice, struct reference_cache *
     }
     if (!all) {
         const struct sequences s = batch_sequences(slice);
-        int rc = model_score(r->reference, &s, slice->logp_ref, NULL, err);
+        int rc = model_score(r->reference, &s, slice->logp_ref, batch_tokens(slice, slice->token_logp_ref), err);
         if (rc) return rc;
         for (int64_t i = 0; i < slice->n; i++) {
             double *known = slot(cache, slice, i);

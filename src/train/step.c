@@ -19,12 +19,12 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         if (rc) return rc;
         result->timing.reference += clock_seconds() - start;
         if (r->adapter) adapter_dropout(r->adapter, (uint64_t)r->config->seed, (uint64_t)r->step, true);
-        rc = model_forward(r->policy, &s, slice.logp, NULL, err);
+        rc = model_forward(r->policy, &s, slice.logp, batch_tokens(&slice, slice.token_logp), err);
         if (rc) return rc;
-        slice.written |= COL_LOGP;
+        slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
         replay_weigh(r, &slice, result);
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
-        if ((rc = model_backward(r->policy, slice.coef, NULL, err))) return rc;
+        if ((rc = model_backward(r->policy, slice.coef, batch_tokens(&slice, slice.token_weight), err))) return rc;
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0);
@@ -54,18 +54,22 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
 static void measure(struct run *r, struct step_result *result)
 {
     const struct batch *b = &r->batch;
-    double kl = 0, drift = 0, worst = 0;
-    int64_t n = 0;
+    double kl = 0, drift = 0, worst = 0, blend = 0;
+    int64_t n = 0, n_policy = 0, n_blend = 0;
     for (int64_t i = 0; i < b->n; i++) {
         result->timing.tokens += b->n_prompt[i] + b->n_tok[i];
-        if (b->source[i] != SOURCE_POLICY) continue;
+        if (!source_is_fresh(b->source[i])) continue;
         n++;
-        if (r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
+        n_policy += b->source[i] == SOURCE_POLICY;
+        n_blend += b->source[i] == SOURCE_MIXTURE;
+        if (b->source[i] == SOURCE_POLICY && r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
+        if (b->source[i] == SOURCE_MIXTURE) blend += b->logp_drawn[i] - b->logp_behaviour[i];
         double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
         drift += d;
         worst = fmax(worst, d);
     }
-    result->kl = n && r->needs_reference ? kl / (double)n : NAN;
+    result->kl = n_policy && r->needs_reference ? kl / (double)n_policy : NAN;
+    result->blend_kl = n_blend ? blend / (double)n_blend : NAN;
     result->drift_mean = n ? drift / (double)n : NAN;
     result->drift_max = n ? worst : NAN;
     for (int64_t k = 0; k < b->n_pair; k++) {
@@ -110,10 +114,11 @@ int run_step(struct run *r, struct step_result *result, sail_err *err)
     if (!rc) rc = anchors_fill(r, result, err);
     if (rc) return rc;
 
+    batch_lay_tokens(&r->batch);
     result->scale = loss_scale(r);
     policy_zero_grad(r->policy);
     const double train = clock_seconds();
-    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_PAIR && r->params.label == LABEL_EXACT;
+    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_PAIR && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
     rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
     result->timing.train = clock_seconds() - train - result->timing.reference;
