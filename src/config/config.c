@@ -190,6 +190,14 @@ int config_default(sail_config *c, const char *key, const char *value, sail_err 
     return set_value(c, i, value, err);
 }
 
+int config_saved(sail_config *c, const char *key, const char *value, sail_err *err)
+{
+    int i = 0, rc = find_option(c, key, &i, NULL);
+    if (rc || c->is_set[i]) return SAIL_OK;
+    if (!(rc = set_value(c, i, value, err))) c->is_set[i] = 1; // a preset's default must not come over it
+    return rc;
+}
+
 static int set_from_yaml(void *context, const char *key, const char *value, sail_err *err) { return sail_config_set(context, key, value, err); }
 
 int sail_config_load(sail_config *c, const char *path, sail_err *err) { return yaml_read_flat(path, set_from_yaml, c, err); }

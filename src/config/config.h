@@ -53,6 +53,8 @@ struct sail_config {
 
 /* A preset's default: like sail_config_set, but only where the user said nothing. */
 int config_default(sail_config *config, const char *key, const char *value, sail_err *err);
+/* An option of the run that is gone on with: as if the user had said it, but only where they said nothing. */
+int config_saved(sail_config *config, const char *key, const char *value, sail_err *err);
 /* The resolved options of the command as YAML, in the table's order. */
 void config_write_yaml(const sail_config *config, struct buf *out);
 /* Refuses with "--NAME is needed: HELP" unless set. */

@@ -21,7 +21,7 @@ static bool may_differ(const char *key)
 static int take_saved(void *context, const char *key, const char *value, sail_err *err)
 {
     // What the user says now wins here and is compared afterwards.
-    return config_default(context, key, value, err);
+    return config_saved(context, key, value, err);
 }
 
 struct comparison {
