@@ -36,7 +36,7 @@ static double zero_nash(const struct objective_params *p, const struct pair *q) 
 
 enum { REF = COL_PAIRS | COL_LOGP_REF };
 const struct objective objective_nash[] = {
-    {"nash-md", COUPLE_PAIR, REF | SCORES_FIRST, nash_md_eval, zero_nash, "-[p - 1/2 - beta d(y)] log pi(y), [] held constant", "arXiv 2312.00886", NULL},
-    {"nash-md-togo", COUPLE_PAIR, REF | COL_TOKENS | SCORES_FIRST, nash_md_togo_eval, zero_nash, "-sum_t [p - 1/2 - beta d(y from t on)] log pi(y_t), [] held constant", "arXiv 2312.00886", NULL},
+    {"nash-md", COUPLE_PAIR, REF | SCORES_FIRST, nash_md_eval, zero_nash, "-[p - 1/2 - beta d(y)] log pi(y), [] held constant", "arXiv 2312.00886", NULL, 0},
+    {"nash-md-togo", COUPLE_PAIR, REF | COL_TOKENS | SCORES_FIRST, nash_md_togo_eval, zero_nash, "-sum_t [p - 1/2 - beta d(y from t on)] log pi(y_t), [] held constant", "arXiv 2312.00886", NULL, 0},
     {.name = NULL},
 };
