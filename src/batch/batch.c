@@ -24,6 +24,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(logp, n);
     COLUMN(logp_ref, n);
     COLUMN(reward, n);
+    COLUMN(verdict, n);
     COLUMN(coef, n);
     COLUMN(pair, np);
     COLUMN(rank, 2 * np);
@@ -74,6 +75,7 @@ void batch_release(struct batch *b)
     free(b->logp);
     free(b->logp_ref);
     free(b->reward);
+    free(b->verdict);
     free(b->coef);
     free(b->pair);
     free(b->rank);
@@ -104,6 +106,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(logp);
     SHIFT(logp_ref);
     SHIFT(reward);
+    SHIFT(verdict);
     SHIFT(coef);
 #undef SHIFT
     if (slice->token_at) slice->token_at += from; // entries keep their places in the columns of tokens
@@ -137,6 +140,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(logp);
     MOVE(logp_ref);
     MOVE(reward);
+    MOVE(verdict);
     MOVE(coef);
 #undef MOVE
 }
@@ -152,12 +156,15 @@ const char *batch_column_name(enum batch_column c)
     case COL_PAIRS: return "pair";
     case COL_COEF: return "coef";
     case COL_TOKENS: return "token_logp";
+    case COL_VERDICT: return "verdict";
+    case COL_MISMATCH: return "mismatched rows";
+    case COL_SHIFT: return "shift";
     }
     return "?";
 }
 
 void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
 {
-    for (uint32_t c = 1; c <= COL_TOKENS; c <<= 1)
+    for (uint32_t c = 1; c <= COL_SHIFT; c <<= 1)
         if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
 }

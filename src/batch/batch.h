@@ -17,12 +17,16 @@ enum batch_column {
     COL_PAIRS = 1 << 5,    /* pair[].{win, lose, p, margin, route}                         <- data set, labeler */
     COL_COEF = 1 << 6,     /* coef                                                         <- objective */
     COL_TOKENS = 1 << 7,   /* token_logp, token_logp_ref                                   <- scorer, where the objective asks */
+    COL_VERDICT = 1 << 8,  /* verdict: rows that come one by one                           <- data set */
+    COL_MISMATCH = 1 << 9, /* the mismatched rows are there                                <- data set */
+    COL_SHIFT = 1 << 10,    /* shift                                                        <- step */
 };
 
 enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
 static inline bool source_is_fresh(enum source s) { return s == SOURCE_POLICY || s == SOURCE_REFERENCE || s == SOURCE_MIXTURE; } /* sampled in this step */
 enum route { ROUTE_OFFLINE, ROUTE_DP, ROUTE_PP, ROUTE_PR, ROUTE_COUNT };
 enum finish { FINISH_EOS, FINISH_LENGTH };
+enum verdict { VERDICT_NONE, VERDICT_DESIRABLE, VERDICT_UNDESIRABLE, VERDICT_MISMATCHED }; /* mismatched: a prompt with another row's completion */
 
 struct pair {
     int32_t win, lose; /* rows of the batch; for exact and soft labels: y1, y2 */
@@ -54,6 +58,8 @@ struct batch {
     double *logp_drawn;        /* (n) the same under the logits that were drawn from: other than the policy's where two models were blended */
     double *logp, *logp_ref;   /* (n) sums over completion tokens */
     double *reward;            /* (n) */
+    enum verdict *verdict;     /* (n) */
+    double shift;              /* running mean of the implicit rewards */
 
     int64_t n_reference; /* answers of the reference in the optimizer batch that this is, or is a slice of */
 

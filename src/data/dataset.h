@@ -55,5 +55,9 @@ int dataset_open(struct dataset **out, const char *path, const struct dataset_op
 void dataset_free(struct dataset *d);
 static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
 
+/* unpaired.c: each preference row becomes two unpaired ones, chosen (label true) then rejected. */
+int dataset_unpair(struct dataset *d, sail_err *err);
+/* Of rows[0..n): the row after the i-th, cyclically, that has another prompt; -1: none has. */
+int64_t dataset_mismatch(const struct dataset *d, const int64_t *rows, int64_t n, int64_t i);
 
 #endif

@@ -63,6 +63,11 @@ static int open_all(struct gradient *g, sail_err *err)
     if ((rc = dataset_open(&g->data, c->data, &g->text.options, err))) return rc;
     const bool sft = g->objective == objective_find("sft");
     if (g->data->n == 0) return err_set(err, SAIL_FAILED, "%s: no rows", c->data);
+    if (g->objective->needs & COL_VERDICT) {
+        if (g->data->kind == DATA_PREFERENCE && (rc = dataset_unpair(g->data, err))) return rc;
+        if (g->data->kind != DATA_UNPAIRED) return err_set(err, SAIL_FAILED, "%s: --method %s needs rows with a label (true or false), or chosen and rejected", c->data, c->method);
+        return rows_check(g->data, g->model, err);
+    }
     if (!sft && g->data->kind != DATA_PREFERENCE) return err_set(err, SAIL_FAILED, "%s: --method %s needs chosen and rejected", c->data, c->method);
     if (sft && g->data->kind == DATA_PROMPTS) return err_set(err, SAIL_FAILED, "%s: sft needs completions", c->data);
     return rows_check(g->data, g->model, err);
@@ -80,8 +85,10 @@ static int compute(struct gradient *g, sail_err *err)
 {
     struct batch *b = &g->batch;
     const bool sft = g->objective == objective_find("sft");
+    const bool unpaired = (g->objective->needs & COL_VERDICT) != 0;
+    const int64_t mismatched = g->objective->needs & COL_MISMATCH ? model_facts(g->model)->max_position : 0;
     int rc = batch_init(b, 2 * g->data->n, g->data->n, err);
-    if (!rc) rc = rows_fill(b, &g->pool, g->data, 0, g->data->n, err);
+    if (!rc) rc = unpaired ? rows_fill_unpaired(b, &g->pool, g->data, mismatched, err) : rows_fill(b, &g->pool, g->data, 0, g->data->n, err);
     if (rc) return rc;
     if (sft) keep_chosen(b);
     int64_t tokens = 0;
@@ -95,7 +102,8 @@ static int compute(struct gradient *g, sail_err *err)
     }
     if (rc) return rc;
     if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, g->params.beta, (uint64_t)g->config->seed, 0);
-    objective_eval(g->objective, &g->params, b, sft ? 1.0 / (double)tokens : 1.0 / (double)b->n_pair, &g->stats);
+    if (g->objective->needs & COL_SHIFT) running_mean_add(&(struct running_mean){0}, b, g->params.beta);
+    objective_eval(g->objective, &g->params, b, 1.0 / (double)(sft ? tokens : unpaired ? g->data->n : b->n_pair), &g->stats);
     policy_zero_grad(g->policy);
     return model_accumulate(g->policy, &s, b->coef, err);
 }

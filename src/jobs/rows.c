@@ -28,7 +28,17 @@ static int32_t *add_row(struct batch *b, const struct dataset *d, const struct e
     b->age[i] = 0;
     b->finish[i] = FINISH_EOS;
     b->logp_behaviour[i] = b->logp_drawn[i] = b->reward[i] = NAN;
+    b->verdict[i] = VERDICT_NONE;
     return at + e->prompt.n + s.n;
+}
+
+static int reserve(struct row_pool *pool, size_t need, sail_err *err)
+{
+    if (need <= pool->capacity) return SAIL_OK;
+    row_pool_release(pool);
+    int rc = mem_alloc(&pool->ids, need, sizeof *pool->ids, err);
+    if (!rc) pool->capacity = need;
+    return rc;
 }
 
 int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t from, int64_t n, sail_err *err)
@@ -38,12 +48,8 @@ int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, i
         const struct example *e = &d->example[i % d->n];
         need += 2 * (size_t)e->prompt.n + (size_t)e->chosen.n + (size_t)e->rejected.n + (size_t)e->completion.n;
     }
-    if (need > pool->capacity) {
-        row_pool_release(pool);
-        int rc = mem_alloc(&pool->ids, need, sizeof *pool->ids, err);
-        if (rc) return rc;
-        pool->capacity = need;
-    }
+    int rc = reserve(pool, need, err);
+    if (rc) return rc;
     batch_clear(b);
     int32_t *at = pool->ids;
     for (int64_t i = from; i < from + n; i++) {
@@ -57,6 +63,36 @@ int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, i
         }
     }
     b->written |= COL_ROWS | COL_REWARD | (d->kind == DATA_PREFERENCE ? COL_PAIRS : 0);
+    return SAIL_OK;
+}
+
+int rows_fill_unpaired(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t limit, sail_err *err)
+{
+    int64_t *rows;
+    size_t need = 0, longest = 0;
+    for (int64_t i = 0; i < d->n; i++) {
+        need += 2 * (size_t)d->example[i].prompt.n + (size_t)d->example[i].completion.n;
+        if ((size_t)d->example[i].completion.n > longest) longest = (size_t)d->example[i].completion.n;
+    }
+    int rc = reserve(pool, need + (size_t)d->n * longest, err);
+    if (!rc) rc = mem_alloc(&rows, (size_t)d->n, sizeof *rows, err);
+    if (rc) return rc;
+    for (int64_t i = 0; i < d->n; i++) rows[i] = i;
+    batch_clear(b);
+    int32_t *at = pool->ids;
+    for (int64_t i = 0; i < d->n; i++) {
+        const struct example *e = &d->example[i];
+        at = add_row(b, d, e, e->completion, i, at);
+        b->verdict[b->n - 1] = e->label ? VERDICT_DESIRABLE : VERDICT_UNDESIRABLE;
+        const int64_t other = limit > 0 ? dataset_mismatch(d, rows, d->n, i) : -1;
+        if (other < 0) continue;
+        struct span s = d->example[other].completion;
+        if (s.n > limit - e->prompt.n) s.n = (int32_t)(limit - e->prompt.n);
+        at = add_row(b, d, e, s, i, at);
+        b->verdict[b->n - 1] = VERDICT_MISMATCHED;
+    }
+    b->written |= COL_ROWS | COL_REWARD | COL_VERDICT | (limit > 0 ? COL_MISMATCH : 0);
+    free(rows);
     return SAIL_OK;
 }
 

@@ -18,15 +18,11 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 
 const struct objective *objective_at(int i)
 {
-    static const struct objective *const tables[] = {objective_pairwise, objective_explore, objective_nash};
-    static const struct objective *const singles[] = {&objective_sail, &objective_reward};
-    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
-        int n = 0;
-        while (tables[t][n].name) n++;
-        if (i < n) return &tables[t][i];
-        i -= n;
-    }
-    return i < (int)(sizeof singles / sizeof *singles) ? singles[i] : NULL;
+    static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_nash};
+    for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
+        for (const struct objective *o = lists[k]; o->name; o++)
+            if (!i--) return o;
+    return i == 0 ? &objective_sail : i == 1 ? &objective_reward : NULL;
 }
 
 const struct objective *objective_find(const char *name)

@@ -19,6 +19,7 @@ struct objective_params {
     bool revkl_on_batch;
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
+    double desirable_weight, undesirable_weight; /* unpaired rows */
     enum baseline baseline;
     double baseline_value; /* BASELINE_NUMBER */
     enum label_rule label;
@@ -43,6 +44,8 @@ struct objective_stats {
     double entropy;   /* SAIL: sum of H(s) over self-labelled pairs */
     double reference; /* the term on the reference's answers, scaled like the loss and part of it */
     double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
+    double n_desirable, n_undesirable; /* unpaired rows seen: what chosen and rejected are then sums over */
+    double reference_point;            /* unpaired: what an implicit reward is compared with, kto's z0, bco's delta */
 };
 
 /* What an objective has a place for besides its constants. */
@@ -57,7 +60,7 @@ struct objective {
     uint32_t needs;   /* COL_*: columns besides rows and logp; READS_ROUTE */
     /* Adds coef (already zeroed rows of this call) and stats. scale: 1 / labelled pairs of the whole optimizer batch (sft: 1 / tokens). */
     void (*eval)(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
-    /* A pair's loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. */
+    /* A pair's loss where policy = reference (h = 0), for the step-0 check; NULL: reference-free. Of unpaired rows: a row's, with weight 1 and q NULL. */
     double (*at_reference)(const struct objective_params *p, const struct pair *q);
     const char *equation, *paper;
     /* Why these constants have no meaning here and what to change; NULL: they have one. The field may be NULL: every constant has. */
@@ -76,6 +79,19 @@ void objective_eval(const struct objective *o, const struct objective_params *p,
 
 /* What the objective couples with these constants: a baseline over the batch couples the batch. */
 enum coupling objective_coupling(const struct objective *o, const struct objective_params *p);
+
+/* The weight of an unpaired row. */
+static inline double verdict_weight(const struct objective_params *p, enum verdict v)
+{
+    return v == VERDICT_DESIRABLE ? p->desirable_weight : v == VERDICT_UNDESIRABLE ? p->undesirable_weight : 0;
+}
+
+/* The column `shift`: the mean of beta d(y) over every answer of the run so far. */
+struct running_mean {
+    double mean, n;
+};
+/* Takes in a scored batch (mismatched rows aside), then writes the column. */
+void running_mean_add(struct running_mean *m, struct batch *b, double beta);
 
 /* "none", "log2", "batch", "loo" or a number. */
 int baseline_parse(const char *text, enum baseline *out, double *value, sail_err *err);
@@ -127,5 +143,6 @@ extern const struct objective objective_reward; /* reward.c */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
 extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
+extern const struct objective objective_unpaired[]; /* unpaired.c; ends with a NULL name */
 
 #endif

@@ -92,9 +92,11 @@ static int write_state(const struct run *r, const char *folder, sail_err *err)
 {
     struct buf b;
     buf_init(&b, 0);
-    buf_printf(&b, "{\"step\": %lld, \"optimizer_steps\": %lld, \"trained_tokens\": %lld, \"sampled_tokens\": %lld, \"labels\": %lld, \"ties\": %lld, \"unlabelled\": %lld, \"best\": ",
+    buf_printf(&b, "{\"step\": %lld, \"optimizer_steps\": %lld, \"trained_tokens\": %lld, \"sampled_tokens\": %lld, \"labels\": %lld, \"ties\": %lld, \"unlabelled\": %lld, \"shift_n\": %lld, \"shift_mean\": ",
                (long long)r->step, (long long)optimizer_steps(r->optimizer), (long long)r->counts.trained_tokens, (long long)r->counts.sampled_tokens,
-               (long long)r->counts.labels, (long long)r->counts.ties, (long long)r->counts.unlabelled);
+               (long long)r->counts.labels, (long long)r->counts.ties, (long long)r->counts.unlabelled, (long long)r->shift.n);
+    buf_json_double(&b, r->shift.mean);
+    buf_puts(&b, ", \"best\": ");
     buf_json_double(&b, r->best);
     buf_puts(&b, "}\n");
     char *path = path_join(folder, "state.json");
@@ -252,15 +254,17 @@ static int read_state(struct run *r, const char *folder, sail_err *err)
     json_error_t why;
     json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
     long long step, optimizer, trained, sampled, labels, ties, unlabelled;
+    double shift_mean = 0, shift_n = 0;
     json_t *best;
     int rc = SAIL_OK;
-    if (!j || json_unpack(j, "{sI sI sI sI sI sI sI so}", "step", &step, "optimizer_steps", &optimizer, "trained_tokens", &trained, "sampled_tokens", &sampled,
-                          "labels", &labels, "ties", &ties, "unlabelled", &unlabelled, "best", &best))
+    if (!j || json_unpack(j, "{sI sI sI sI sI sI sI so s?F s?F}", "step", &step, "optimizer_steps", &optimizer, "trained_tokens", &trained, "sampled_tokens", &sampled,
+                          "labels", &labels, "ties", &ties, "unlabelled", &unlabelled, "best", &best, "shift_mean", &shift_mean, "shift_n", &shift_n))
         rc = err_set(err, SAIL_FAILED, "%s: not a checkpoint's state: %s", path, j ? "keys are missing" : why.text);
     if (!rc) {
         r->step = step;
         optimizer_set_steps(r->optimizer, optimizer);
         r->counts = (struct run_counts){trained, sampled, labels, ties, unlabelled};
+        r->shift = (struct running_mean){shift_mean, shift_n};
         r->best = json_is_null(best) ? INFINITY : json_number_value(best);
     }
     json_decref(j);

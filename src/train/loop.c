@@ -24,6 +24,21 @@ static void put(struct metrics *all, const char *name, double value)
     all->m[all->n++] = (struct metric){name, value};
 }
 
+/* A batch may hold rows of one kind only. */
+static void collect_unpaired(const struct run *r, const struct step_result *s, struct metrics *all)
+{
+    const struct objective_stats *t = &s->stats;
+    const double chosen = t->chosen / t->n_desirable, rejected = t->rejected / t->n_undesirable; // NaN: none
+    put(all, "rewards/chosen", chosen);
+    put(all, "rewards/rejected", rejected);
+    put(all, "rewards/margins", chosen - rejected);
+    put(all, "logps/chosen", t->n_desirable ? s->logp_chosen : NAN);
+    put(all, "logps/rejected", t->n_undesirable ? s->logp_rejected : NAN);
+    put(all, "beta", r->params.beta);
+    if (r->mismatched) put(all, "kl", t->reference_point);
+    if (r->shifts) put(all, "delta", t->reference_point);
+}
+
 /* TRL's names where one exists (methods.md C.3), over completion tokens only. */
 static void collect(const struct run *r, const struct step_result *s, struct metrics *all)
 {
@@ -35,6 +50,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "learning_rate", s->learning_rate);
     put(all, "epoch", (double)(r->step * r->config->batch) * offline / rows);
     put(all, "num_tokens", (double)r->counts.trained_tokens);
+    if (r->unpaired) collect_unpaired(r, s, all);
     if (!r->pairs) return;
     if (r->reward) {
         put(all, "accuracy", t->accuracy / t->n_pair);
@@ -88,7 +104,7 @@ static void collect_timing(const struct step_result *s, struct metrics *all)
 /* Policy = reference: h must be exactly 0 and the loss the objective's own value there; anything else is a broken set-up. */
 static int check_step_zero(const struct run *r, const struct step_result *s, bool same_policy, sail_err *err)
 {
-    if (!r->pairs || !r->needs_reference || !same_policy) {
+    if (!r->needs_reference || !same_policy) {
         log_note("step-0 check skipped: %s", r->needs_reference ? "the reference is another policy" : "the method has no reference");
         return SAIL_OK;
     }
@@ -96,10 +112,11 @@ static int check_step_zero(const struct run *r, const struct step_result *s, boo
     for (int64_t i = 0; i < b->n; i++)
         if (b->logp[i] != b->logp_ref[i])
             return err_set(err, SAIL_FAILED, "step-0 check: policy and reference are the same, but row %lld has log-probs %.9g and %.9g", (long long)i, b->logp[i], b->logp_ref[i]);
-    if (!r->objective->at_reference) return SAIL_OK;
+    if (!r->objective->at_reference || !(b->n_pair || r->unpaired)) return SAIL_OK; // no value is known beforehand
     double want = 0;
     for (int64_t k = 0; k < b->n_pair; k++) want += r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
-    if (b->n_pair && fabs(s->stats.loss - want) > 1e-9 * (1 + fabs(want)))
+    for (int64_t i = 0; r->unpaired && i < b->n; i++) want += verdict_weight(&r->params, b->verdict[i]) * r->objective->at_reference(&r->params, NULL) / (double)b->n;
+    if (fabs(s->stats.loss - want) > 1e-9 * (1 + fabs(want)))
         return err_set(err, SAIL_FAILED, "step-0 check: loss %.12g, expected %.12g where policy and reference are the same", s->stats.loss, want);
     return SAIL_OK;
 }

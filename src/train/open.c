@@ -124,7 +124,7 @@ static int open_file(struct run *r, struct dataset **out, const char *path, bool
     if (!path) return SAIL_OK;
     struct dataset_options o = r->text.options;
     const int64_t context = model_facts(r->model)->max_position;
-    o.max_length = r->config->max_length < context ? r->config->max_length : context;
+    o.max_length = r->longest = r->config->max_length < context ? r->config->max_length : context;
     o.max_prompt_length = r->config->max_prompt_length;
     o.want_prompts_only = prompts;
     if (prompts && (!o.max_prompt_length || o.max_prompt_length > o.max_length - r->config->max_new_tokens)) {
@@ -133,6 +133,7 @@ static int open_file(struct run *r, struct dataset **out, const char *path, bool
             return err_set(err, SAIL_USAGE, "--max-new-tokens %lld leaves no room for a prompt in --max-length %lld", (long long)r->config->max_new_tokens, (long long)o.max_length);
     }
     int rc = dataset_open(out, path, &o, err);
+    if (!rc && r->unpaired && (*out)->kind == DATA_PREFERENCE) rc = dataset_unpair(*out, err);
     if (!rc && (*out)->n == 0) rc = err_set(err, SAIL_FAILED, "%s: no rows", path);
     if (!rc) rc = check_rows(r, *out, err);
     if (rc) return rc;
@@ -169,6 +170,9 @@ static int open_data(struct run *r, sail_err *err)
         if (r->pairs && d->kind != DATA_PREFERENCE && (k || mixture_offline(r->mixture) > 1e-12 || r->mixture.dp > 0))
             return err_set(err, SAIL_USAGE, "%s: method %s needs preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
         if (!k && c->data_answers && (d->kind != DATA_PREFERENCE || d->n != r->prompts->n)) return err_set(err, SAIL_USAGE, "%s: --data-answers needs preference rows (prompt, chosen, rejected)", d->path);
+        if (r->unpaired && d->kind != DATA_UNPAIRED)
+            return err_set(err, SAIL_USAGE, "%s: method %s needs rows with a label (prompt, completion, label true or false), or preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
+        if (r->unpaired && (rc = unpaired_check(r, d, err))) return rc;
         if (!r->pairs && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
     }
     return rc;
@@ -194,6 +198,7 @@ static int64_t longest_row(const struct run *r)
             if (e->rejected.n > n) n = e->rejected.n;
             if (e->prompt.n + n > longest) longest = e->prompt.n + n;
         }
+    if (r->mismatched && unpaired_longest(r) > longest) longest = unpaired_longest(r);
     for (int64_t i = 0; r->prompts && i < r->prompts->n; i++)
         if (r->prompts->example[i].prompt.n + r->config->max_new_tokens > longest) longest = r->prompts->example[i].prompt.n + r->config->max_new_tokens;
     return longest;
@@ -215,6 +220,7 @@ static int open_buffers(struct run *r, sail_err *err)
     if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
     if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
     if (!rc) rc = mem_alloc(&r->drawn_prompt, size, sizeof *r->drawn_prompt, err);
+    if (!rc && r->unpaired) rc = mem_alloc(&r->drawn, size, sizeof *r->drawn, err);
     if (!rc && r->data) rc = mem_alloc(&r->order, (size_t)r->data->n, sizeof *r->order, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->prompt_order, (size_t)r->prompts->n, sizeof *r->prompt_order, err);
     if (!rc && r->prompts && anchors_wanted(r)) rc = mem_alloc(&r->anchor_order, (size_t)r->prompts->n, sizeof *r->anchor_order, err);
@@ -275,10 +281,15 @@ static int choose_method(struct run *r, sail_err *err)
     if (rc) return rc;
     r->objective = objective_find(r->preset->objective);
     BUG_ON(!r->objective, "preset %s names no objective", r->preset->name);
-    r->pairs = strcmp(r->preset->objective, "sft") != 0;
+    r->pairs = (r->objective->needs & COL_PAIRS) != 0;
+    r->unpaired = (r->objective->needs & COL_VERDICT) != 0;
+    r->mismatched = (r->objective->needs & COL_MISMATCH) != 0;
     r->needs_reference = (r->objective->needs & COL_LOGP_REF) != 0;
+    r->shifts = (r->objective->needs & COL_SHIFT) != 0;
     r->reward = r->objective == &objective_reward;
     if (r->reward != (c->command == CMD_REWARD)) return err_set(err, SAIL_USAGE, "--method reward: reward models are trained by `sail reward`");
+    if (r->mismatched && c->batch < 2)
+        return err_set(err, SAIL_USAGE, "method %s estimates its reference point from the other rows of the batch: give --batch 2 or more", r->preset->name);
     rc = read_options(r, err);
     if (!rc) rc = check_mixture(r, err);
     if (!rc) rc = draws_check(r, scores_sampler(r), err);
@@ -346,6 +357,7 @@ void run_close(struct run *r)
     free(r->sampled.prompt);
     free(r->sampled.answer);
     free(r->sampled.ids);
+    free(r->drawn);
     free(r->order);
     free(r->prompt_order);
     free(r->anchor_order);

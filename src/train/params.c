@@ -6,6 +6,7 @@ int params_read(struct objective_params *p, const struct objective *o, const sai
 {
     *p = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .alpha = c->alpha, .tau = c->tau, .rho = c->rho, .pi = c->pi,
                                    .label_smoothing = c->label_smoothing, .center = c->center_coef, .use_margin = c->margin,
+                                   .desirable_weight = c->desirable_weight, .undesirable_weight = c->undesirable_weight,
                                    .divergence = divergence_parse(c->f_divergence), .f_alpha = c->f_alpha,
                                    .revkl = c->revkl_coef, .revkl_on_batch = !strcmp(c->revkl_on, "batch")};
     p->label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;

@@ -47,6 +47,7 @@ int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, 
     b->age[i] = 0;
     b->finish[i] = FINISH_EOS;
     b->logp_behaviour[i] = b->logp_drawn[i] = b->reward[i] = NAN;
+    b->verdict[i] = VERDICT_NONE;
     return i;
 }
 
@@ -64,6 +65,22 @@ void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, en
     const int64_t win = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, e->chosen), e->chosen.n, row, group);
     const int64_t lose = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, e->rejected), e->rejected.n, row, group);
     b->pair[b->n_pair++] = (struct pair){.win = (int32_t)win, .lose = (int32_t)lose, .route = route, .p = e->p, .margin = e->margin, .weight = 1};
+}
+
+void rollout_add_unpaired(struct run *r, const struct dataset *d, const int64_t *rows, int64_t n)
+{
+    struct batch *b = &r->batch;
+    for (int64_t i = 0; i < n; i++) {
+        const struct example *e = &d->example[rows[i]];
+        const int64_t group = b->n, row = rollout_add_row(r, dataset_ids(d, e->prompt), e->prompt.n, dataset_ids(d, e->completion), e->completion.n, rows[i], group);
+        b->verdict[row] = e->label ? VERDICT_DESIRABLE : VERDICT_UNDESIRABLE;
+        const int64_t other = r->mismatched ? dataset_mismatch(d, rows, n, i) : -1;
+        if (other < 0) continue;
+        const struct span s = d->example[other].completion;
+        const int64_t room = r->longest - e->prompt.n;
+        b->verdict[rollout_add_row(r, dataset_ids(d, e->prompt), e->prompt.n, dataset_ids(d, s), s.n < room ? s.n : room, rows[i], group)] = VERDICT_MISMATCHED;
+    }
+    b->written |= COL_VERDICT | (r->mismatched ? COL_MISMATCH : 0);
 }
 
 /* The prompts of this step's online rows. */
@@ -105,13 +122,19 @@ static void add_sampled(struct run *r, int64_t age)
 int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
 {
     const int64_t size = r->config->batch, age = replay_age(r), born = r->step - age;
+    int64_t n_drawn = 0;
     batch_clear(&r->batch);
     r->n_ids = 0;
     for (int64_t j = 0; j < size; j++) {
         const enum route route = draw_route(r, born, j);
-        if (route == ROUTE_OFFLINE || route == ROUTE_DP)
-            rollout_add_dataset(r, r->data, rollout_visit(r->order, &r->order_epoch, r->data->n, r->step * size + j, (uint64_t)r->config->seed, 0), route);
+        if (route != ROUTE_OFFLINE && route != ROUTE_DP) continue;
+        const int64_t row = rollout_visit(r->order, &r->order_epoch, r->data->n, r->step * size + j, (uint64_t)r->config->seed, 0);
+        if (r->unpaired)
+            r->drawn[n_drawn++] = row;
+        else
+            rollout_add_dataset(r, r->data, row, route);
     }
+    if (r->unpaired) rollout_add_unpaired(r, r->data, r->drawn, n_drawn);
     r->batch.written |= COL_ROWS | COL_BEHAVIOUR;
     if (!r->prompts) return SAIL_OK;
     if (!age) {

@@ -108,13 +108,15 @@ struct run {
     const struct objective *objective;
     struct objective_params params;
     struct mixture mixture;
-    bool pairs;          /* rows come in pairs (everything but sft) */
-    bool needs_reference;
+    bool pairs;          /* rows come in pairs */
+    bool unpaired, mismatched; /* rows come one by one, each desirable or not; beside each a mismatched one */
+    bool needs_reference, shifts; /* shifts: the objective reads the column shift */
     bool reward;         /* a reward model is trained: the column logp holds scores */
     const struct reference_rule *reference_rule;
 
     struct text_pipeline text;
     struct dataset *data, *prompts, *eval, *eval_prompts; /* prompts: what online rows and samples start from */
+    int64_t longest;                       /* most tokens of a sequence: --max-length within the model's context */
     struct rewarder *rewarder;             /* NULL: no route asks for one */
 
     struct model *model, *reference_model; /* reference_model: only when it is another file or the policy is trained in full */
@@ -141,6 +143,7 @@ struct run {
     struct prompt *drawn_prompt; /* (batch) those of them whose answers are drawn alike */
     int64_t *anchor_order;   /* the permutation in which prompts are met for KL(reference || policy) */
     int64_t anchor_order_epoch;
+    int64_t *drawn;          /* (batch) unpaired data rows of this step */
     int64_t *order;          /* the epoch's permutation of the data */
     int64_t order_epoch;
     int64_t *prompt_order;
@@ -148,6 +151,7 @@ struct run {
 
     int64_t step, total_steps; /* optimizer steps done, and to do in all */
     struct run_counts counts;
+    struct running_mean shift; /* bco: of the implicit rewards, part of a checkpoint */
     double best;               /* of --keep-best */
     struct run_writer *writer;
 };
@@ -188,6 +192,12 @@ int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);
 /* Adds one data-set row (sft) or pair to the batch. */
 void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, enum route route);
+/* Adds n unpaired data-set rows to the batch, each with its mismatched row behind it where the method asks for one. */
+void rollout_add_unpaired(struct run *r, const struct dataset *d, const int64_t *rows, int64_t n);
+/* unpaired.c: refuses data that an unpaired method can't learn from. */
+int unpaired_check(const struct run *r, const struct dataset *d, sail_err *err);
+int64_t unpaired_longest(const struct run *r); /* tokens of the longest mismatched row */
+void batch_drop_mismatched(struct batch *b);   /* once the objective has read them */
 /* replay.c: steps since the answers of the current step were sampled; weights of a slice's stale pairs from their log-probs. */
 int64_t replay_age(const struct run *r);
 void replay_weigh(const struct run *r, struct batch *slice, struct step_result *result);

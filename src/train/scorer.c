@@ -25,10 +25,10 @@ int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from)
     return end - from;
 }
 
-/* Slot of a data-set row: prompt_id is its row of the file, rows come chosen, rejected. */
+/* Slot of a data-set row: prompt_id is its row of the file, rows come chosen, rejected. Mismatched rows meet another completion each time. */
 static double *slot(struct reference_cache *cache, const struct batch *b, int64_t i)
 {
-    if (!cache || !cache->logp || b->source[i] != SOURCE_DATASET) return NULL;
+    if (!cache || !cache->logp || b->source[i] != SOURCE_DATASET || b->verdict[i] == VERDICT_MISMATCHED) return NULL;
     const int64_t side = i > 0 && b->group[i] == b->group[i - 1];
     return &cache->logp[2 * b->prompt_id[i] + side];
 }

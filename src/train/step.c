@@ -31,7 +31,7 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
     return SAIL_OK;
 }
 
-/* Score everything, then the coefficients of the whole batch, then accumulate: for baselines over the batch and drawn self-labels. */
+/* Score everything, then the coefficients of the whole batch, then accumulate: for baselines over the batch, reference points of the batch and drawn self-labels. */
 static int train_two_pass(struct run *r, struct step_result *result, sail_err *err)
 {
     struct batch *b = &r->batch, slice;
@@ -46,7 +46,9 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
     replay_weigh(r, b, result);
     if (r->params.label == LABEL_SAMPLED) label_self(b, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
+    if (r->shifts) running_mean_add(&r->shift, b, r->params.beta);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
+    if (r->mismatched) batch_drop_mismatched(b);
     const struct sequences s = batch_sequences(b);
     return model_accumulate(r->policy, &s, b->coef, err); // without dropout: the scores had none
 }
@@ -76,18 +78,21 @@ static void measure(struct run *r, struct step_result *result)
         result->logp_chosen += b->logp[b->pair[k].win] / (double)b->n_pair;
         result->logp_rejected += b->logp[b->pair[k].lose] / (double)b->n_pair;
     }
+    for (int64_t i = 0; r->unpaired && i < b->n; i++)
+        *(b->verdict[i] == VERDICT_DESIRABLE ? &result->logp_chosen : &result->logp_rejected) +=
+            b->logp[i] / (b->verdict[i] == VERDICT_DESIRABLE ? result->stats.n_desirable : result->stats.n_undesirable);
     result->n_pair = b->n_pair;
     r->counts.trained_tokens += result->timing.tokens;
 }
 
-/* Loss terms are means over the labelled pairs of the whole batch; sft's over its completion tokens. */
+/* Loss terms are means over the labelled pairs, or the unpaired rows, of the whole batch; sft's over its completion tokens. */
 static double loss_scale(const struct run *r)
 {
     const struct batch *b = &r->batch;
     if (r->pairs) return b->n_pair ? 1.0 / (double)b->n_pair : 0;
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < b->n; i++) tokens += b->n_tok[i];
-    return tokens ? 1.0 / (double)tokens : 0;
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++) n += r->unpaired ? b->verdict[i] != VERDICT_MISMATCHED : b->n_tok[i];
+    return n ? 1.0 / (double)n : 0;
 }
 
 static int update(struct run *r, struct step_result *result, sail_err *err)

@@ -10,7 +10,13 @@ static void fill(struct run *r, int64_t from, int64_t n)
     struct batch *b = &r->batch;
     batch_clear(b);
     r->n_ids = 0;
-    for (int64_t i = from; i < from + n; i++) rollout_add_dataset(r, r->eval, i, ROUTE_OFFLINE);
+    for (int64_t i = 0; i < n; i++) {
+        if (r->unpaired)
+            r->drawn[i] = from + i;
+        else
+            rollout_add_dataset(r, r->eval, from + i, ROUTE_OFFLINE);
+    }
+    if (r->unpaired) rollout_add_unpaired(r, r->eval, r->drawn, n);
     b->written |= COL_ROWS | COL_REWARD | (r->pairs ? COL_PAIRS : 0);
 }
 
@@ -26,7 +32,8 @@ static int evaluate_batch(struct run *r, double scale, struct objective_stats *s
         if (!rc) rc = r->reward ? model_reward(r->policy, &s, slice.logp, err) : model_score(r->policy, &s, slice.logp, NULL, err);
         if (rc) return rc;
     }
-    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
+    b->shift = r->shift.mean;
+    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0) | (r->shifts ? COL_SHIFT : 0);
     objective_eval(r->objective, &r->params, b, scale, stats);
     for (int64_t k = 0; r->reward && k < b->n_pair; k++) calibration_add(calibration, b->logp[b->pair[k].win], b->logp[b->pair[k].lose]);
     return SAIL_OK;
@@ -39,7 +46,7 @@ int run_validate(struct run *r, double *loss, struct metric *m, int *n_metric, s
     int64_t tokens = 0;
     for (int64_t i = 0; i < r->eval->n; i++)
         tokens += r->eval->kind == DATA_PREFERENCE ? r->eval->example[i].chosen.n : r->eval->example[i].completion.n;
-    const double scale = r->pairs ? 1.0 / (double)r->eval->n : 1.0 / (double)tokens;
+    const double scale = r->pairs || r->unpaired ? 1.0 / (double)r->eval->n : 1.0 / (double)tokens;
     for (int64_t from = 0, n; from < r->eval->n; from += n) {
         n = r->eval->n - from < r->config->batch ? r->eval->n - from : r->config->batch;
         fill(r, from, n);
@@ -59,6 +66,11 @@ int run_validate(struct run *r, double *loss, struct metric *m, int *n_metric, s
         m[k++] = (struct metric){"eval_rewards/rejected", stats.rejected / stats.n_pair};
         m[k++] = (struct metric){"eval_rewards/margins", stats.margin / stats.n_pair};
         m[k++] = (struct metric){"eval_rewards/accuracies", stats.accuracy / stats.n_pair};
+    }
+    if (r->unpaired) {
+        m[k++] = (struct metric){"eval_rewards/chosen", stats.chosen / stats.n_desirable};
+        m[k++] = (struct metric){"eval_rewards/rejected", stats.rejected / stats.n_undesirable};
+        m[k++] = (struct metric){"eval_rewards/margins", stats.chosen / stats.n_desirable - stats.rejected / stats.n_undesirable};
     }
     *n_metric = k;
     return SAIL_OK;

@@ -1,0 +1,172 @@
+/* Runs on unpaired rows: a small model learns from labels, however the rows came and however the work is cut; the reference points go through a checkpoint. */
+#include "cli/program.h"
+
+#include <jansson.h>
+
+static const char *const methods[] = {"kto", "apo-zero-unpaired", "bco-unpaired", "aot-unpaired"};
+static const char *const coupled[] = {"kto", "bco-unpaired"}; /* a reference point of the batch, one of the whole run */
+
+static double metric(const char *run, const char *key, int step)
+{
+    char path[1100], *data, head[40], name[64];
+    size_t n;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
+    assert_ok(file_read(path, 1 << 20, &data, &n, err));
+    snprintf(head, sizeof head, "{\"step\": %d, ", step);
+    snprintf(name, sizeof name, "\"%s\": ", key);
+    double value = NAN;
+    for (char *line = strtok(data, "\n"); line && isnan(value); line = strtok(NULL, "\n")) {
+        char *at = strncmp(line, head, strlen(head)) ? NULL : strstr(line, name);
+        if (at) value = atof(at + strlen(name));
+    }
+    free(data);
+    if (isnan(value)) fail_msg("%s has no %s at step %d", run, key, step);
+    return value;
+}
+
+static const char *const shared = "--batch 6 --max-length 64 --lr 1e-2 --schedule constant --dtype f32 --lora-r 4 --beta 0.5 --quiet --seed 3 --sample-steps 1000 --max-new-tokens 8";
+
+/* Desirable answers rise against undesirable ones, on the rows it learns from and as the objective says on those held out. */
+static void labels_are_learned(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof methods / sizeof *methods; k++) {
+        assert_run("align --model %s --data %s/unpaired.jsonl --eval-data %s/unpaired.jsonl --eval-steps 1 --method %s --max-steps 12 --out %s/%s %s", model, folder, folder, methods[k], folder, methods[k], shared);
+        if (!(metric(methods[k], "eval_loss", 12) < metric(methods[k], "eval_loss", 1))) fail_msg("%s did not lower its own loss", methods[k]);
+        assert_true(metric(methods[k], "eval_rewards/margins", 12) > 0.2);
+        assert_true(metric(methods[k], "eval_rewards/margins", 12) > metric(methods[k], "eval_rewards/margins", 1));
+        assert_true(metric(methods[k], "num_tokens", 12) < 12 * 6 * 64);
+    }
+    assert_true(metric("kto", "kl", 1) == 0 && metric("kto", "kl", 12) >= 0);
+    assert_near(metric("kto", "loss", 1), 0.5, 1e-9, 0);
+    assert_true(metric("bco-unpaired", "delta", 1) == 0 && metric("bco-unpaired", "delta", 12) != 0);
+}
+
+/* A preference file and the same rows in a file of labels are the same run. */
+static void preference_rows_are_taken_apart(void **state)
+{
+    (void)state;
+    assert_run("align --model %s --data %s/pairs.jsonl --method kto --max-steps 3 --out %s/from-pairs %s", model, folder, folder, shared);
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --max-steps 3 --out %s/from-labels %s", model, folder, folder, shared);
+    assert_same_file("from-pairs", "from-labels", "metrics.jsonl");
+}
+
+static void micro_batches_change_roundings_only(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
+        char cut[64];
+        assert_run("align --model %s --data %s/unpaired.jsonl --method %s --max-steps 3 --out %s/whole-%s %s --optimizer sgd", model, folder, coupled[k], folder, coupled[k], shared);
+        assert_run("align --model %s --data %s/unpaired.jsonl --method %s --max-steps 3 --out %s/cut-%s %s --optimizer sgd --micro-batch 1", model, folder, coupled[k], folder, coupled[k], shared);
+        char whole[64];
+        snprintf(whole, sizeof whole, "whole-%s", coupled[k]);
+        snprintf(cut, sizeof cut, "cut-%s", coupled[k]);
+        for (int step = 1; step <= 3; step++) assert_near(metric(cut, "loss", step), metric(whole, "loss", step), 1e-7, 1e-6);
+    }
+}
+
+static void reference_points_resume_bit_for_bit(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
+        char a[64], b[64], options[4096];
+        snprintf(a, sizeof a, "straight-%s", coupled[k]);
+        snprintf(b, sizeof b, "killed-%s", coupled[k]);
+        snprintf(options, sizeof options, "align --model %s --data %s/unpaired.jsonl --eval-data %s/unpaired.jsonl --eval-steps 3 --method %s --max-steps 6 --save-steps 3 %s", model, folder, folder, coupled[k], shared);
+        assert_run("%s --out %s/%s", options, folder, a);
+        assert_run("%s --out %s/%s", options, folder, b);
+        shell("rm -r %s/%s/checkpoints/step-6 %s/%s/final", folder, b, folder, b);
+        assert_run("align --out %s/%s --resume --quiet", folder, b);
+        assert_same_file(a, b, "metrics.jsonl");
+        assert_same_file(a, b, "checkpoints/step-6/params.safetensors");
+        assert_same_file(a, b, "checkpoints/step-6/state.json");
+        assert_same_file(a, b, "final/adapter_model.safetensors");
+    }
+}
+
+/* A row's weight of 0 is as good as no loss: only the other kind pulls. */
+static void weights_scale_the_rows_of_a_kind(void **state)
+{
+    (void)state;
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --desirable-weight 0 --max-steps 1 --out %s/w0 %s", model, folder, folder, shared);
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --undesirable-weight 0 --max-steps 1 --out %s/w1 %s", model, folder, folder, shared);
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --undesirable-weight 3 --max-steps 1 --out %s/w3 %s", model, folder, folder, shared);
+    assert_near(metric("w0", "loss", 1) + metric("w1", "loss", 1), 0.5, 1e-12, 0);
+    assert_near(metric("w3", "loss", 1), metric("w1", "loss", 1) + 3 * metric("w0", "loss", 1), 1e-12, 0);
+}
+
+static void what_has_no_meaning_is_refused(void **state)
+{
+    (void)state;
+    shell("cd %s && grep 'label\": true' unpaired.jsonl > good.jsonl && sed 's/, \"label\": [a-z]*//' unpaired.jsonl > unlabelled.jsonl && sed 's/\"prompt_ids\": .[^]]*]/\"prompt_ids\": [1]/' unpaired.jsonl > oneprompt.jsonl", folder);
+    static const struct {
+        const char *arguments, *says;
+    } bad[] = {
+        {"--data %s/unpaired.jsonl --method kto --batch 1", "give --batch 2 or more"},
+        {"--data %s/good.jsonl --method kto", "no row is undesirable"},
+        {"--data %s/unlabelled.jsonl --method bco-unpaired", "needs rows with a label"},
+        {"--data %s/oneprompt.jsonl --method kto", "every row has the same prompt"},
+        {"--data %s/unpaired.jsonl --method dpo", "needs preference rows"},
+        {"--data %s/unpaired.jsonl --method aot-unpaired --desirable-weight 2", "leave --desirable-weight"},
+        {"--data %s/unpaired.jsonl --method kto --desirable-weight 0 --undesirable-weight 0", "nothing would be learned"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char arguments[2400];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(arguments, sizeof arguments, bad[i].arguments, folder);
+#pragma GCC diagnostic pop
+        const int status = run_sail("align --model %s %s --out %s/never --quiet", model, arguments, folder);
+        if (!status || !strstr(output, bad[i].says)) fail_msg("`%s`: status %d, said: %s(wanted \"%s\")", arguments, status, output, bad[i].says);
+    }
+}
+
+/* pairs.jsonl as unpaired.jsonl: the chosen row, then the rejected one. */
+static int take_apart(void)
+{
+    char path[1100], *data;
+    size_t n;
+    snprintf(path, sizeof path, "%s/pairs.jsonl", folder);
+    if (file_read(path, 1 << 20, &data, &n, NULL)) return -1;
+    snprintf(path, sizeof path, "%s/unpaired.jsonl", folder);
+    FILE *f = fopen(path, "w");
+    for (char *line = strtok(data, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *row = json_loads(line, 0, NULL);
+        for (int k = 0; k < 2; k++) {
+            json_t *out = json_pack("{sO sO sb}", "prompt_ids", json_object_get(row, "prompt_ids"), "completion_ids", json_object_get(row, k ? "rejected_ids" : "chosen_ids"), "label", !k);
+            json_dumpf(out, f, 0);
+            fputc('\n', f);
+            json_decref(out);
+        }
+        json_decref(row);
+    }
+    free(data);
+    return fclose(f);
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/sail-unpaired-%d", (int)getpid());
+    mkdir(folder, 0700);
+    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
+    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
+    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
+    if (run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder)) return -1;
+    return take_apart();
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    return dir_remove(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(labels_are_learned),          cmocka_unit_test(preference_rows_are_taken_apart), cmocka_unit_test(micro_batches_change_roundings_only),
+        cmocka_unit_test(reference_points_resume_bit_for_bit), cmocka_unit_test(weights_scale_the_rows_of_a_kind), cmocka_unit_test(what_has_no_meaning_is_refused),
+    };
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
