@@ -74,8 +74,12 @@ int candidates_sample(struct run *r, sail_err *err)
         o.n_return = c->ref_samples;
         o.greedy = c->ref_greedy;
         rc = reference_draw(r, r->online, r->sampled.n, o, (uint64_t)1 << 42, &answers, err);
-        for (int64_t a = 0; !rc && a < r->sampled.n * c->ref_samples; a++) candidates_store(r, answers[a].i, c->num_samples + answers[a].k, &answers[a]);
+        for (int64_t a = 0; !rc && a < r->sampled.n * c->ref_samples; a++) {
+            struct answer y = answers[a]; // its log-prob is the reference's
+            y.logp = NAN;
+            candidates_store(r, y.i, c->num_samples + y.k, &y);
+        }
     }
-    if (!rc) store_data(r, c->num_samples + c->ref_samples);
+    if (!rc && c->data_answers) store_data(r, c->num_samples + c->ref_samples);
     return rc;
 }

@@ -61,12 +61,13 @@ static void measure(struct run *r, struct step_result *result)
     for (int64_t i = 0; i < b->n; i++) {
         result->timing.tokens += b->n_prompt[i] + b->n_tok[i];
         if (!source_is_fresh(b->source[i])) continue;
-        n++;
         n_policy += b->source[i] == SOURCE_POLICY;
         n_blend += b->source[i] == SOURCE_MIXTURE;
         if (b->source[i] == SOURCE_POLICY && r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
         if (b->source[i] == SOURCE_MIXTURE) blend += b->logp_drawn[i] - b->logp_behaviour[i];
-        double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
+        const double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
+        if (isnan(d)) continue; // drawn by the reference: the policy's log-prob was not there to compare with
+        n++;
         drift += d;
         worst = fmax(worst, d);
     }

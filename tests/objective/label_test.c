@@ -21,7 +21,12 @@ static struct result run(const char *name, const struct objective_params *p, con
     return (struct result){s.loss, {coef[0], coef[1]}};
 }
 
-static bool pairwise(const char *name) { return strcmp(name, "sft") && strcmp(name, "sail") && strcmp(name, "reward"); }
+/* A loss of log-prob pairs, without a score term. */
+static bool pairwise(const char *name)
+{
+    const struct objective *o = objective_find(name);
+    return (o->needs & COL_PAIRS) && !(o->needs & (READS_ROUTE | SCORES_FIRST)) && o != &objective_reward;
+}
 
 static const double points[][4] = {{-40, -55, -42, -50}, {-60, -35, -50, -38}, {-33, -30, -33.5, -31}};
 enum { POINTS = sizeof points / sizeof *points };
