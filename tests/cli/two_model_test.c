@@ -1,0 +1,150 @@
+/* Methods that draw from two models' logits, from outside: each runs by its name with an adapter and in full, goes on after a kill as if nothing had happened, and refuses what it
+ * cannot do in a sentence that says what to change. */
+#include "cli/program.h"
+
+static double metric(const char *run, int step, const char *name)
+{
+    char path[1100], key[64], *data;
+    size_t n;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
+    assert_ok(file_read(path, 1 << 20, &data, &n, err));
+    snprintf(key, sizeof key, "{\"step\": %d, \"loss\"", step);
+    const char *line = strstr(data, key);
+    assert_non_null(line);
+    snprintf(key, sizeof key, "\"%s\": ", name);
+    const char *at = strstr(line, key);
+    if (!at) fail_msg("step %d of %s has no %s", step, run, name);
+    const double value = atof(at + strlen(key));
+    free(data);
+    return value;
+}
+
+/* The options that all runs share; the method's come after. */
+static const char *align(const char *method)
+{
+    static char text[8192];
+    snprintf(text, sizeof text, "align --model %s --prompts %s/prompts.jsonl --reward-rule %s --batch 4 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
+             "--schedule constant --max-grad-norm 1 --dtype f32 --quiet --method %s", model, folder, repo_path("examples/demo/happy.yaml"), method);
+    return text;
+}
+
+static const char *const methods[] = {"ipo-md", "nash-md", "nash-md-togo"};
+enum { N_METHOD = sizeof methods / sizeof *methods };
+
+/* With an adapter and in full. How the work is cut changes roundings only: four log-probs of some 15 nats in f32 make h, and h the loss. A blend is measured where there is one. */
+static void every_method_runs_by_name(void **state)
+{
+    (void)state;
+    for (int k = 0; k < N_METHOD; k++) {
+        assert_run("%s --full --lr 1e-3 --max-steps 2 --out %s/full-%d", align(methods[k]), folder, k);
+        assert_run("%s --lora-r 4 --max-steps 2 --out %s/whole-%d", align(methods[k]), folder, k);
+        assert_run("%s --lora-r 4 --max-steps 2 --micro-batch 1 --out %s/cut-%d", align(methods[k]), folder, k);
+        char run[3][64];
+        snprintf(run[0], sizeof run[0], "full-%d", k);
+        snprintf(run[1], sizeof run[1], "whole-%d", k);
+        snprintf(run[2], sizeof run[2], "cut-%d", k);
+        for (int r = 0; r < 3; r++) {
+            assert_true(metric(run[r], 1, "grad_norm") > 0);
+            assert_true(metric(run[r], 1, "sampler/blend_kl") == 0); // policy = reference: the blend is both of them
+            assert_true(metric(run[r], 2, "sampler/blend_kl") != 0);
+            assert_true(metric(run[r], 2, "sampler/drift_max") < 5e-5);
+        }
+        for (int step = 1; step <= 2; step++) {
+            assert_near(metric(run[1], step, "loss"), metric(run[2], step, "loss"), 1e-5, 1e-5);
+            assert_near(metric(run[1], step, "grad_norm"), metric(run[2], step, "grad_norm"), 1e-5, 1e-4);
+        }
+    }
+}
+
+static void killed_runs_go_on_bit_for_bit(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"nash-md-togo"};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        shell("rm -rf %s/straight %s/killed", folder, folder);
+        assert_run("%s --lora-r 4 --optimizer adamw --out %s/straight", align(kinds[k]), folder);
+        assert_run("%s --lora-r 4 --optimizer adamw --out %s/killed", align(kinds[k]), folder);
+        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
+        assert_run("align --out %s/killed --resume --quiet", folder);
+        assert_same_file("straight", "killed", "metrics.jsonl");
+        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
+        assert_same_file("straight", "killed", "checkpoints/step-4/optimizer.safetensors");
+    }
+}
+
+/* Weights 1:0 are the policy itself: IPO-MD is online IPO then, to the bit. One-token answers have one KL: both forms of Nash-MD agree. */
+static void special_cases_are_other_methods(void **state)
+{
+    (void)state;
+    assert_run("%s --lora-r 4 --logit-weights 1:0 --out %s/md", align("ipo-md"), folder);
+    assert_run("%s --lora-r 4 --out %s/online", align("online-ipo"), folder);
+    assert_same_file("md", "online", "metrics.jsonl");
+    assert_same_file("md", "online", "checkpoints/step-4/params.safetensors");
+    assert_run("%s --lora-r 4 --max-new-tokens 1 --out %s/whole", align("nash-md --beta 0.5"), folder);
+    assert_run("%s --lora-r 4 --max-new-tokens 1 --out %s/togo", align("nash-md-togo --beta 0.5"), folder);
+    for (int step = 1; step <= 4; step++) {
+        assert_near(metric("togo", step, "loss"), metric("whole", step, "loss"), 1e-6, 1e-5);
+        assert_near(metric("togo", step, "grad_norm"), metric("whole", step, "grad_norm"), 1e-6, 1e-5);
+    }
+}
+
+static const struct {
+    const char *options, *says;
+} refused[] = {
+    {"ipo-md --logit-weights 0.5", "expected POLICY:REFERENCE"},
+    {"ipo-md --logit-weights 0.5:", "expected POLICY:REFERENCE"},
+    {"ipo-md --logit-weights 1:nan", "expected POLICY:REFERENCE"},
+    {"ipo-md --logit-weights 1e9:0", "numbers to 100"},
+    {"ipo-md --logit-weights 1:0@0", "expected POLICY:REFERENCE"},
+    {"ipo-md --logit-weights 0:0", "give one of them a weight"},
+    {"ipo-md --logit-weights 1:0,0.5:0.5,0.5:0.5", "names 3 answers and --num-samples 2"},
+    {"ipo-md --replay-steps 2", "drop it, or --logit-weights"},
+    {"online-ipo --sampler-share 0.5", "no second sampler"},
+    {"simpo --mix-pr 1 --logit-weights 0.5:0.5", "has no reference"},
+    {"sail-pr --mix-pr 1 --logit-weights 0.5:0.5", "differentiates its sampler"},
+    {"nash-md --pr-label hard", "--pr-label soft"},
+    {"nash-md --num-samples 3 --logit-weights 1:0 --pairing random", "--num-samples 2"},
+    {"nash-md --logit-weights 0.5:0.5", "--logit-weights 1:0,..."},
+    {"nash-md --logit-weights 1:0@2,0.5:0.5", "--logit-weights 1:0,..."},
+    {"nash-md --mix-pr 0.5 --data DATA", "--mix-pr 1"},
+    {"nash-md --eval-data DATA", "give --eval-prompts"},
+};
+
+static void bad_configurations_are_refused(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
+        char options[1400];
+        snprintf(options, sizeof options, "%s", refused[k].options);
+        char *data = strstr(options, "DATA");
+        if (data) snprintf(data, sizeof options - (size_t)(data - options), "%s/prompts.jsonl", folder);
+        const int status = run_sail("%s --out %s/never", align(options), folder);
+        if (status != 2 || !strstr(output, refused[k].says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", refused[k].options, status, output, refused[k].says);
+    }
+    shell("echo '{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}' > %s/pairs.jsonl", folder);
+    assert_int_equal(run_sail("grad --model %s --ref %s --data %s/pairs.jsonl --method nash-md-togo --out %s/never", model, model, folder, folder), 2);
+    assert_non_null(strstr(output, "token by token"));
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/sail-two-model-%d", (int)getpid());
+    mkdir(folder, 0700);
+    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
+    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
+    return 0;
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    return dir_remove(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(special_cases_are_other_methods),
+                                       cmocka_unit_test(bad_configurations_are_refused)};
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
