@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -31,7 +32,28 @@ static int refuse(const struct reader *r, const char *expected, sail_err *err)
     return err_set(err, SAIL_USAGE, "%s:%zu: expected %s", r->path, r->event.start_mark.line + 1, expected);
 }
 
-/* A scalar, or a sequence of scalars joined by commas. */
+/* What follows a mapping's start, as a JSON object: numbers stay numbers. */
+static int read_map(struct reader *r, struct buf *value, sail_err *err)
+{
+    int rc;
+    buf_putc(value, '{');
+    for (bool is_key = true; !(rc = next_event(r, err)) && r->event.type != YAML_MAPPING_END_EVENT; is_key = !is_key) {
+        if (r->event.type != YAML_SCALAR_EVENT) return refuse(r, "plain keys and values in the mapping", err);
+        const char *s = (const char *)r->event.data.scalar.value;
+        char *end;
+        if (is_key && value->len > 1) buf_puts(value, ", ");
+        const bool number = !is_key && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && isfinite(strtod(s, &end)) && end != s && !*end;
+        if (number)
+            buf_puts(value, s);
+        else
+            buf_json_string(value, s, r->event.data.scalar.length);
+        if (is_key) buf_puts(value, ": ");
+    }
+    buf_putc(value, '}');
+    return rc;
+}
+
+/* A scalar; a sequence of scalars, joined by commas; a mapping to scalars, as JSON. */
 static int read_value(struct reader *r, struct buf *value, sail_err *err)
 {
     int rc = next_event(r, err);
@@ -41,7 +63,8 @@ static int read_value(struct reader *r, struct buf *value, sail_err *err)
         buf_append(value, r->event.data.scalar.value, r->event.data.scalar.length);
         return SAIL_OK;
     }
-    if (r->event.type != YAML_SEQUENCE_START_EVENT) return refuse(r, "a value or a list of values", err);
+    if (r->event.type == YAML_MAPPING_START_EVENT) return read_map(r, value, err);
+    if (r->event.type != YAML_SEQUENCE_START_EVENT) return refuse(r, "a value, a list of values or a mapping to values", err);
     while (!(rc = next_event(r, err)) && r->event.type != YAML_SEQUENCE_END_EVENT) {
         if (r->event.type != YAML_SCALAR_EVENT) return refuse(r, "a plain value in the list", err);
         if (value->len) buf_putc(value, ',');

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/adapter.h"
 #include "model/session.h"
 
 struct backward {
@@ -234,6 +235,8 @@ static void attention_backward(struct backward *b, int64_t i, bool need_input)
 }
 
 static float *grad_of(const struct backward *b, struct param *p) { return !b->a && p ? p->grad : NULL; }
+/* Of embeddings and heads: the adapter's own, else the model's. */
+static float *saved_grad(const struct backward *b, struct param *saved, struct param *p) { return saved ? saved->grad : grad_of(b, p); }
 
 /* logp = head(norm(x_last at the predicting rows)):   out: dx */
 static void head_backward(struct backward *b, const double *coef, const float *token_weight)
@@ -243,6 +246,8 @@ static void head_backward(struct backward *b, const double *coef, const float *t
     struct session *q = b->q;
     const struct packing *p = &q->packing;
     const int64_t n = b->targets;
+    const struct saved_module *own = b->a ? &b->a->saved[SAVED_HEAD] : &(struct saved_module){0};
+    float *dhead = saved_grad(b, own->weight, m->dhead), *dbias = saved_grad(b, own->bias, m->dscore_bias);
     for (int64_t i = 0; i < p->n_sequence; i++) {
         if (c->reward_head)
             b->each[i] = (float)coef[i];
@@ -252,12 +257,11 @@ static void head_backward(struct backward *b, const double *coef, const float *t
     if (c->reward_head) { // was: score = h . w + bias
         void *dy = arena_take(&q->arena, (size_t)n * sizeof(float));
         ops->convert(dy, b->t, b->each, DTYPE_F32, n);
-        float *dhead = b->a && b->a->pscore ? b->a->pscore->grad : grad_of(b, m->dhead);
-        ops->linear_bwd_x(b->dlast, DTYPE_F32, c->hidden, dy, b->t, 1, score_head(m, b->a), n, 1, false);
+        ops->linear_bwd_x(b->dlast, DTYPE_F32, c->hidden, dy, b->t, 1, head_weight(m, b->a), n, 1, false);
         if (dhead) ops->linear_bwd_w(dhead, dy, b->t, 1, q->h_last, b->t, c->hidden, 1, c->hidden, n, 1, false);
-        if (grad_of(b, m->dscore_bias)) ops->bias_bwd(m->dscore_bias->grad, dy, b->t, 1, n, 1);
+        if (dbias) ops->bias_bwd(dbias, dy, b->t, 1, n, 1);
     } else {
-        ops->head_bwd(b->dlast, grad_of(b, m->dhead), q->h_last, b->t, c->hidden, &m->head, p->target, q->lse, b->each, n, c->logit_softcap, 1);
+        ops->head_bwd(b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), p->target, q->lse, b->each, n, c->logit_softcap, 1);
     }
     memset(b->dgathered, 0, (size_t)(n * c->hidden) * sizeof *b->dgathered);
     norm_backward_acc(c, &m->final_norm, b->dgathered, b->dlast, DTYPE_F32, q->gathered, DTYPE_F32, q->stat_last, n, c->hidden, b->a);
@@ -277,11 +281,12 @@ int model_backward(struct policy policy, const double *coef, const float *token_
     struct backward b = {.m = m, .a = policy.adapter, .q = q, .rows = q->packing.n_row, .targets = targets, .t = m->options.compute};
     place_buffers(&b, m, &q->arena);
     head_backward(&b, coef, token_weight);
+    float *dembed = saved_grad(&b, b.a ? b.a->saved[SAVED_EMBED].weight : NULL, m->dembed);
     for (int64_t i = m->config.n_layer - 1; i >= 0; i--) {
         mlp_backward(&b, i);
-        attention_backward(&b, i, i > 0 || !policy.adapter); // below the first block only an embedding in training needs dx
+        attention_backward(&b, i, i > 0 || dembed); // below the first block only an embedding in training needs dx
     }
-    if (grad_of(&b, m->dembed)) ops->embed_bwd(m->dembed->grad, b.dx, q->packing.id, b.rows, m->config.hidden, m->config.embed_scale);
+    if (dembed) ops->embed_bwd(dembed, b.dx, q->packing.id, b.rows, m->config.hidden, m->config.embed_scale);
     if (grad_of(&b, m->dposition)) ops->embed_bwd(m->dposition->grad, b.dx, q->packing.pos, b.rows, m->config.hidden, 1);
     return SAIL_OK;
 }

@@ -3,7 +3,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
-#include "model/internal.h"
+#include "model/adapter.h"
 
 static int64_t widest(const struct model_config *c)
 {
@@ -56,9 +56,9 @@ void norm_forward(const struct model_config *c, const struct norm *n, void *y, e
         ops->rmsnorm_fwd(y, yt, stat, x, xt, n->w, rows, width, c->norm_eps, c->family->norm_offset);
 }
 
-void embed_rows(const struct model *m, float *x, const int32_t *id, const int32_t *pos, int64_t rows, const struct block_scratch *s)
+void embed_rows(const struct model *m, const struct adapter *a, float *x, const int32_t *id, const int32_t *pos, int64_t rows, const struct block_scratch *s)
 {
-    ops->embed_fwd(x, &m->embed, id, rows, m->config.embed_scale);
+    ops->embed_fwd(x, embed_weight(m, a), id, rows, m->config.embed_scale);
     if (!m->config.family->position) return;
     ops->embed_fwd(s->stream, &m->position, pos, rows, 1);
     ops->add_acc(x, s->stream, DTYPE_F32, rows * m->config.hidden, 1);

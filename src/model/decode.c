@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "model/internal.h"
+#include "model/adapter.h"
 
 struct kv_cache {
     struct model *model;
@@ -137,7 +137,7 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
         }
     }
     layer_buffers(c, policy.adapter, 0, &p, mark);
-    embed_rows(m, p.x, p.id, p.pos, rows, &p.scratch);
+    embed_rows(m, policy.adapter, p.x, p.id, p.pos, rows, &p.scratch);
     const int64_t q = qkv_width(f), k_at = q_width(f), v_at = k_at + kv_width(f);
     for (int64_t i = 0; i < f->n_layer; i++) {
         const struct attn_shape shape = layer_attn_shape(f, i);
@@ -164,7 +164,7 @@ void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const 
         p.row[i] = (int32_t)(row[i].start + row[i].n - 1);
     }
     layer_buffers(c, policy.adapter, 0, &p, mark);
-    embed_rows(m, p.x, id, p.pos, n, &p.scratch);
+    embed_rows(m, policy.adapter, p.x, id, p.pos, n, &p.scratch);
     const int64_t q = qkv_width(f), k_at = q_width(f);
     for (int64_t i = 0; i < f->n_layer; i++) {
         const struct attn_shape shape = layer_attn_shape(f, i);
@@ -181,12 +181,11 @@ void kv_logits(struct kv_cache *c, struct policy policy, const float *x, int64_t
 {
     struct model *m = c->model;
     const struct model_config *f = &m->config;
-    (void)policy;
     arena_reset(&c->work, 0);
     void *h = arena_take(&c->work, (size_t)(n * f->hidden) * dtype_size(m->options.compute));
     float *stat = arena_take(&c->work, (size_t)(n * norm_stats(f)) * sizeof *stat);
     norm_forward(f, &m->final_norm, h, m->options.compute, stat, x, DTYPE_F32, n, f->hidden);
-    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, &m->head, NULL, n, 1, false);
+    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, 1, false);
     const float cap = f->logit_softcap;
     if (cap == 0) return;
 #pragma omp parallel for schedule(static)

@@ -1,4 +1,5 @@
 /* Counts for the bench and the memory plan. */
+#include "model/adapter.h"
 #include "model/session.h"
 
 /* Multiply-adds of one row through the blocks' products. */

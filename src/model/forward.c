@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/adapter.h"
 #include "model/session.h"
 
 /* Rows after packing (an upper bound), predicted tokens and longest sequence of a pass. */
@@ -57,13 +58,13 @@ static void run_blocks(struct model *m, const struct adapter *a, struct session 
     const enum dtype t = m->options.compute;
     const int64_t width = qkv_width(c), k_at = q_width(c), v_at = k_at + kv_width(c);
     q->x_last = arena_take(&q->arena, (size_t)(p->n_row * c->hidden) * sizeof(float));
+    q->scratch = block_scratch_take(m, &q->arena, p->n_row); // before the layers' own: those may be of several sizes where not all are adapted alike
     const size_t mark = arena_mark(&q->arena);
     for (int64_t i = 0; i < c->n_layer; i++) {
         if (!keep) arena_reset(&q->arena, mark);
         layer_acts_take(&q->acts[i], m, a, i, &q->arena, p->n_row, keep, q->x_last);
     }
-    q->scratch = block_scratch_take(m, &q->arena, p->n_row);
-    embed_rows(m, q->acts[0].x1, p->id, p->pos, p->n_row, &q->scratch);
+    embed_rows(m, a, q->acts[0].x1, p->id, p->pos, p->n_row, &q->scratch);
     for (int64_t i = 0; i < c->n_layer; i++) {
         struct layer_acts *k = &q->acts[i];
         const struct attn_shape shape = layer_attn_shape(c, i);
@@ -86,13 +87,13 @@ static void gather_last(struct model *m, struct session *q, const int32_t *row, 
     norm_forward(c, &m->final_norm, q->h_last, m->options.compute, q->stat_last, q->gathered, DTYPE_F32, n, c->hidden);
 }
 
-static void run_head(struct model *m, struct session *q, double *logp, float *token_logp)
+static void run_head(struct model *m, const struct adapter *a, struct session *q, double *logp, float *token_logp)
 {
     const struct packing *p = &q->packing;
     gather_last(m, q, p->target_row, p->n_target);
     q->logp = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
     q->lse = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
-    ops->head_fwd(q->logp, q->lse, q->h_last, m->options.compute, m->config.hidden, &m->head, p->target, p->n_target, m->config.logit_softcap,
+    ops->head_fwd(q->logp, q->lse, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), p->target, p->n_target, m->config.logit_softcap,
                   1);
     for (int64_t i = 0; i < p->n_sequence; i++) {
         double sum = 0;
@@ -108,7 +109,7 @@ static void run_score_head(struct model *m, const struct adapter *a, struct sess
     struct packing *p = &q->packing;
     gather_last(m, q, p->last_row, p->n_sequence);
     q->logp = arena_take(&q->arena, (size_t)p->n_sequence * sizeof(float));
-    ops->linear_fwd(q->logp, DTYPE_F32, 1, q->h_last, m->options.compute, m->config.hidden, score_head(m, a), m->score_bias, p->n_sequence, 1, false);
+    ops->linear_fwd(q->logp, DTYPE_F32, 1, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), head_bias(m, a), p->n_sequence, 1, false);
     for (int64_t i = 0; i < p->n_sequence; i++) score[i] = q->logp[i];
 }
 
@@ -123,7 +124,7 @@ static int run(struct policy p, const struct sequences *s, double *logp, float *
     if (m->config.reward_head)
         run_score_head(m, p.adapter, q, logp);
     else
-        run_head(m, q, logp, token_logp);
+        run_head(m, p.adapter, q, logp, token_logp);
     q->kept = keep;
     q->adapter = p.adapter;
     return SAIL_OK;

@@ -123,43 +123,9 @@ struct model {
     size_t layout_bytes, weight_bytes;
 };
 
-/* LoRA on one product: the A's of all targeted parts are one stacked weight, the B's one each. */
-struct lora_linear {
-    bool on[WEIGHT_MAX_PARTS];
-    int64_t r[WEIGHT_MAX_PARTS], r_start[WEIGHT_MAX_PARTS], r_sum;
-    float scale[WEIGHT_MAX_PARTS];
-    struct weight a;                   /* (r_sum, n_in) */
-    struct weight b[WEIGHT_MAX_PARTS]; /* (n_out of the part, r) */
-    struct param *pa[WEIGHT_MAX_PARTS], *pb[WEIGHT_MAX_PARTS];
-};
-struct adapter {
-    struct model *model;
-    struct lora_linear *linear; /* (n_layer, LINEAR_COUNT) */
-    struct param *param;
-    int64_t n_param;
-    struct weight score;  /* reward models: the head is swapped with the adapter (modules_to_save) */
-    struct param *pscore; /* NULL: the base's head stays */
-    bool trainable;
-    double alpha, dropout;
-    int64_t r;
-    bool rslora;
-    bool dropping; /* a training forward */
-    uint64_t seed, step;
-    char *targets_json; /* as saved */
-};
-static inline struct lora_linear *adapter_linear(const struct adapter *a, int64_t layer, enum linear_id id)
-{
-    if (!a) return NULL;
-    struct lora_linear *l = &a->linear[layer * LINEAR_COUNT + id];
-    return l->r_sum ? l : NULL;
-}
 /* score_head.c */
-int score_head_of_adapter(struct adapter *a, sail_err *err); /* a copy of the base's, to be trained or read over */
 int score_head_config(const struct model *m, json_t *config, sail_err *err); /* a language model's config.json to its reward model's */
 bool score_head_replaces(const struct model *m, const char *name); /* the tensor is the language model's head, which leaves */
-static inline const struct weight *score_head(const struct model *m, const struct adapter *a) { return a && a->pscore ? &a->score : &m->head; }
-
-int64_t adapter_max_rank(const struct adapter *a); /* most rows of a stacked A; 0 without an adapter */
 
 /* Sequence i of the call shares the prompt rows of sequence i - 1: the same group, the same side of longrope's switch. */
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i);
@@ -200,8 +166,8 @@ struct block_scratch {
 size_t block_scratch_bytes(const struct model *m, int64_t rows);
 struct block_scratch block_scratch_take(const struct model *m, struct arena *a, int64_t rows);
 
-/* Token embeddings, and positions where they are learned. */
-void embed_rows(const struct model *m, float *x, const int32_t *id, const int32_t *pos, int64_t rows, const struct block_scratch *s);
+/* Token embeddings, the adapter's where it has its own, and positions where they are learned. */
+void embed_rows(const struct model *m, const struct adapter *a, float *x, const int32_t *id, const int32_t *pos, int64_t rows, const struct block_scratch *s);
 /* The input of attention's or the MLP's first product from the residual stream, in s->h. */
 void block_input(const struct model *m, int64_t layer, enum norm_id id, struct layer_acts *acts, const float *x, int64_t rows,
                  const struct block_scratch *s);
@@ -246,5 +212,7 @@ static inline const void *element_of(const void *base, enum dtype t, int64_t i) 
 int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tensor *out, sail_err *err);
 /* save_shards.c: model.safetensors, or shards of at most shard_bytes and their index. */
 int save_weights(struct policy p, const char *folder, int dtype, uint64_t shard_bytes, sail_err *err);
+/* The head's tensor where the file has none because it is tied, and the adapter replaces embeddings or head: they part. */
+bool untied_head(struct policy p, struct tensor *out, char name[NAME_SIZE]);
 
 #endif

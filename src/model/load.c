@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "model/internal.h"
+#include "model/adapter.h"
 
 int model_own(struct model *m, size_t n, size_t size, void *out, sail_err *err)
 {
@@ -368,7 +368,7 @@ static void refresh_adapter(struct adapter *a)
         for (int p = 0; p < WEIGHT_MAX_PARTS; p++)
             if (l->on[p]) ops->weight_refresh(&l->b[p]);
     }
-    if (a->pscore) ops->weight_refresh(&a->score);
+    saved_modules_refresh(a);
 }
 
 /* Biases live twice when trained: as parameters of their parts and joined for the product. */

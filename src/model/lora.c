@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
-#include "model/internal.h"
+#include "model/adapter.h"
 
 static int64_t part_in(const struct model *m, int64_t layer, enum linear_id id) { return m->layer[layer].linear[id].w.n_in; }
 
@@ -27,34 +27,20 @@ int64_t adapter_max_rank(const struct adapter *a)
     return most;
 }
 
-/* PEFT's list rule: the whole path, or its end after a dot. */
-static bool entry_matches(const char *path, const char *entry, size_t n)
-{
-    const size_t len = strlen(path);
-    return len >= n && !strncmp(path + len - n, entry, n) && (len == n || path[len - n - 1] == '.');
-}
-
-static bool list_matches(const char *path, const char *targets)
-{
-    if (!targets || !strcmp(targets, "all-linear")) return true;
-    for (const char *p = targets; *p;) {
-        size_t n = strcspn(p, ",");
-        if (n && entry_matches(path, p, n)) return true;
-        p += n + (p[n] == ',');
-    }
-    return false;
-}
-
-static int add_param(struct adapter *a, const char *module, const char *which, int64_t rows, int64_t columns, struct param **out, sail_err *err)
+int adapter_add_param(struct adapter *a, char *name, int n_dim, int64_t rows, int64_t columns, struct param **out, sail_err *err)
 {
     struct param *p = &a->param[a->n_param];
-    *p = (struct param){.n_dim = 2, .dim = {rows, columns}, .n = rows * columns};
-    p->name = mem_printf("base_model.model.%s.%s.weight", module, which);
-    int rc = mem_alloc(&p->value, (size_t)p->n, sizeof *p->value, err);
+    *p = (struct param){.name = name, .n_dim = n_dim, .dim = {rows, n_dim > 1 ? columns : 0}, .n = rows * (n_dim > 1 ? columns : 1)};
+    int rc = name ? mem_alloc(&p->value, (size_t)p->n, sizeof *p->value, err) : err_memory(err, 0);
     if (!rc && a->trainable) rc = mem_alloc(&p->grad, (size_t)p->n, sizeof *p->grad, err);
     a->n_param++;
     *out = p;
     return rc;
+}
+
+static int add_factor(struct adapter *a, const char *module, const char *which, int64_t rows, int64_t columns, struct param **out, sail_err *err)
+{
+    return adapter_add_param(a, mem_printf("base_model.model.%s.%s.weight", module, which), 2, rows, columns, out, err);
 }
 
 /* Makes the parameters of one targeted module. */
@@ -63,8 +49,8 @@ static int add_module(struct adapter *a, int64_t layer, enum linear_id id, int p
     struct lora_linear *l = &a->linear[layer * LINEAR_COUNT + id];
     char path[NAME_SIZE];
     module_path(path, a->model, layer, id, part);
-    int rc = add_param(a, path, "lora_A", r, part_in(a->model, layer, id), &l->pa[part], err);
-    if (!rc) rc = add_param(a, path, "lora_B", a->model->layer[layer].linear[id].w.part[part].n_out, r, &l->pb[part], err);
+    int rc = add_factor(a, path, "lora_A", r, part_in(a->model, layer, id), &l->pa[part], err);
+    if (!rc) rc = add_factor(a, path, "lora_B", a->model->layer[layer].linear[id].w.part[part].n_out, r, &l->pb[part], err);
     l->on[part] = true;
     l->r[part] = r;
     l->scale[part] = (float)scale;
@@ -94,7 +80,7 @@ static int prepare(struct adapter *a, sail_err *err)
         int rc = l->r_sum ? ops->weight_prepare(&l->a, m->options.compute, uses, err) : SAIL_OK;
         if (rc) return rc;
     }
-    return a->pscore ? ops->weight_prepare(&a->score, m->options.compute, uses, err) : SAIL_OK;
+    return saved_modules_prepare(a, uses, err);
 }
 
 static int new_adapter(struct adapter **out, struct model *m, bool trainable, sail_err *err)
@@ -106,7 +92,7 @@ static int new_adapter(struct adapter **out, struct model *m, bool trainable, sa
     a->model = m;
     a->trainable = trainable;
     rc = mem_alloc(&a->linear, (size_t)(m->config.n_layer * LINEAR_COUNT), sizeof *a->linear, err);
-    if (!rc) rc = mem_alloc(&a->param, (size_t)(m->config.n_layer * LINEAR_COUNT * WEIGHT_MAX_PARTS * 2 + 1), sizeof *a->param, err);
+    if (!rc) rc = mem_alloc(&a->param, (size_t)(m->config.n_layer * LINEAR_COUNT * WEIGHT_MAX_PARTS * 2) + 2 * SAVED_COUNT, sizeof *a->param, err);
     if (rc)
         adapter_close(a);
     else
@@ -121,7 +107,7 @@ void adapter_close(struct adapter *a)
         ops->weight_release(&a->linear[i].a);
         for (int p = 0; p < WEIGHT_MAX_PARTS; p++) ops->weight_release(&a->linear[i].b[p]);
     }
-    ops->weight_release(&a->score);
+    saved_modules_release(a);
     for (int64_t i = 0; i < a->n_param; i++) {
         free((char *)(uintptr_t)a->param[i].name);
         free(a->param[i].value);
@@ -129,25 +115,8 @@ void adapter_close(struct adapter *a)
     }
     free(a->linear);
     free(a->param);
-    free(a->targets_json);
+    adapter_config_release(&a->config);
     free(a);
-}
-
-/* Names as PEFT lists them: the bare module names that are targeted. */
-static char *targets_of(const struct adapter *a)
-{
-    struct buf b;
-    buf_init(&b, 0);
-    buf_putc(&b, '[');
-    for (int id = 0; id < LINEAR_COUNT; id++)
-        for (int p = 0; p < names_of(a->model, id)->n_part; p++)
-            for (int64_t i = 0; i < a->model->config.n_layer; i++)
-                if (a->linear[i * LINEAR_COUNT + id].on[p]) {
-                    buf_printf(&b, "%s\"%s\"", b.len > 1 ? ", " : "", strchr(names_of(a->model, id)->part[p], '.') + 1);
-                    break;
-                }
-    buf_putc(&b, ']');
-    return b.data;
 }
 
 static int no_target(const struct model *m, const char *targets, sail_err *err)
@@ -156,123 +125,97 @@ static int no_target(const struct model *m, const char *targets, sail_err *err)
     for (int id = 0; id < LINEAR_COUNT; id++)
         for (int p = 0; p < names_of(m, id)->n_part; p++)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", list[0] ? ", " : "", strrchr(names_of(m, id)->part[p], '.') + 1);
-    return err_set(err, SAIL_USAGE, "--lora-targets %s: no module of the model has such a name (there are %s)", targets, list);
+    return err_set(err, SAIL_USAGE, "--lora-targets %s: no module of the model is left by these names, layers and exclusions (there are %s)", targets ? targets : "all-linear", list);
 }
 
-int adapter_create(struct adapter **out, struct model *m, const struct lora_options *o, sail_err *err)
-{
-    struct adapter *a;
-    int rc = new_adapter(&a, m, true, err);
-    if (rc) return rc;
-    a->r = o->r;
-    a->alpha = o->alpha;
-    a->dropout = o->dropout;
-    a->rslora = o->rslora;
-    const double scale = o->rslora ? o->alpha / sqrt((double)o->r) : o->alpha / (double)o->r;
-    for (int64_t i = 0; !rc && i < m->config.n_layer; i++)
-        for (int id = 0; !rc && id < LINEAR_COUNT; id++)
-            for (int p = 0; !rc && p < names_of(m, id)->n_part; p++) {
-                char path[NAME_SIZE];
-                module_path(path, m, i, id, p);
-                if (list_matches(path, o->targets)) rc = add_module(a, i, (enum linear_id)id, p, o->r, scale, err);
-            }
-    if (!rc && !a->n_param) rc = no_target(m, o->targets, err);
-    for (int64_t i = 0; !rc && i < a->n_param; i += 2) { // A: Kaiming uniform with a = sqrt(5), as torch and PEFT; B stays zero
-        struct param *p = &a->param[i];
-        const double bound = 1 / sqrt((double)p->dim[1]);
-        for (int64_t k = 0; k < p->n; k++) p->value[k] = (float)(bound * (2 * rng_uniform(o->seed, RNG_INIT, (uint64_t)i, (uint64_t)k) - 1));
-    }
-    if (!rc && m->config.reward_head) rc = score_head_of_adapter(a, err);
-    if (!rc) rc = prepare(a, err);
-    if (rc) {
-        adapter_close(a);
-        return rc;
-    }
-    a->targets_json = targets_of(a);
-    *out = a;
-    return SAIL_OK;
-}
-
-/* Options of adapter_config.json that change the mathematics and that this engine does not have. */
-static int refuse_unsupported(const struct model *m, json_t *j, const char *path, sail_err *err)
-{
-    const bool conv1d = m->config.family->conv1d;
-    static const char *const names[] = {"use_dora", "lora_bias", "rank_pattern", "alpha_pattern", "layer_replication", "target_parameters", "trainable_token_indices", "fan_in_fan_out",
-                                        "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "monteclora_config", "kasa_config", "velora_config"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        json_t *v = json_object_get(j, names[i]);
-        const bool empty = !v || json_is_null(v) || json_is_false(v) || (json_is_object(v) && !json_object_size(v)) || (json_is_array(v) && !json_array_size(v));
-        if (!strcmp(names[i], "fan_in_fan_out") && conv1d) continue; // how the base is stored, which is known
-        if (!empty) return err_set(err, SAIL_FAILED, "%s: option '%s' is not supported", path, names[i]);
-    }
-    json_t *saved;
-    size_t k;
-    json_array_foreach(json_object_get(j, "modules_to_save"), k, saved) // PEFT lists both names that a head may have
-    {
-        const char *name = json_string_value(saved);
-        if (!m->config.reward_head || !name || (strcmp(name, "score") && strcmp(name, "classifier")))
-            return err_set(err, SAIL_FAILED, "%s: modules_to_save '%s' is not supported: expected none, or a reward model's score", path, name ? name : "?");
-    }
-    const char *bias = json_string_value(json_object_get(j, "bias")), *type = json_string_value(json_object_get(j, "peft_type"));
-    if (bias && strcmp(bias, "none")) return err_set(err, SAIL_FAILED, "%s: bias '%s' is not supported: expected none", path, bias);
-    if (!type || strcmp(type, "LORA")) return err_set(err, SAIL_FAILED, "%s: peft_type '%s' is not supported: expected LORA", path, type ? type : "(absent)");
-    return SAIL_OK;
-}
-
-static int read_config(struct adapter *a, const char *folder, sail_err *err)
-{
-    char *path = path_join(folder, "adapter_config.json"), *text = NULL;
-    size_t n;
-    int rc = file_read(path, (size_t)1 << 24, &text, &n, err);
-    json_error_t why;
-    json_t *j = rc ? NULL : json_loadb(text, n, 0, &why);
-    if (!rc && !json_is_object(j)) rc = err_set(err, SAIL_FAILED, "%s:%d: not a JSON object: %s", path, why.line, why.text);
-    if (!rc) rc = refuse_unsupported(a->model, j, path, err);
-    if (!rc) {
-        json_t *r = json_object_get(j, "r"), *alpha = json_object_get(j, "lora_alpha");
-        a->r = json_is_integer(r) ? json_integer_value(r) : 8;
-        a->alpha = json_is_number(alpha) ? json_number_value(alpha) : 8;
-        a->rslora = json_is_true(json_object_get(j, "use_rslora"));
-        a->dropout = json_number_value(json_object_get(j, "lora_dropout"));
-        if (a->r < 1 || a->r > 65536 || a->dropout < 0 || a->dropout >= 1) rc = err_set(err, SAIL_FAILED, "%s: r %lld or lora_dropout %g is out of range", path, (long long)a->r, a->dropout);
-        json_t *targets = json_object_get(j, "target_modules");
-        if (targets) a->targets_json = json_dumps(targets, JSON_ENCODE_ANY);
-    }
-    json_decref(j);
-    free(text);
-    free(path);
-    return rc;
-}
-
-/* The tensors decide which modules are adapted: each A must have its B, every tensor its module. */
-static int read_tensors(struct adapter *a, const struct safetensors *s, sail_err *err)
+/* The parameters that the config (or, where it leaves targets open, the file) asks for: modules in the order of the layers, then those outside. */
+static int add_modules(struct adapter *a, const struct safetensors *file, sail_err *err)
 {
     const struct model *m = a->model;
-    const double scale = a->rslora ? a->alpha / sqrt((double)a->r) : a->alpha / (double)a->r;
     int rc = SAIL_OK;
     for (int64_t i = 0; !rc && i < m->config.n_layer; i++)
         for (int id = 0; !rc && id < LINEAR_COUNT; id++)
             for (int p = 0; !rc && p < names_of(m, id)->n_part; p++) {
                 char path[NAME_SIZE], name[NAME_SIZE + 40];
+                struct module_plan plan;
                 module_path(path, m, i, id, p);
                 snprintf(name, sizeof name, "base_model.model.%s.lora_A.weight", path);
-                if (safetensors_find(s, name)) rc = add_module(a, i, (enum linear_id)id, p, a->r, scale, err);
+                rc = adapter_config_plan(&a->config, path, i, &plan, err);
+                if (!rc && a->config.by_tensors) plan.on = file && safetensors_find(file, name);
+                if (!rc && plan.on) rc = add_module(a, i, (enum linear_id)id, p, plan.r, plan.scale, err);
             }
-    if (!rc && m->config.reward_head && safetensors_find(s, "base_model.model.score.weight")) rc = score_head_of_adapter(a, err);
+    for (int id = 0; !rc && id < SAVED_COUNT; id++)
+        if (a->config.saved[id][0]) rc = saved_module_add(a, (enum saved_id)id, a->config.saved[id], err);
+    return rc;
+}
+
+static bool adapts_any(const struct adapter *a)
+{
+    for (int64_t i = 0; i < a->model->config.n_layer * LINEAR_COUNT; i++)
+        for (int p = 0; p < WEIGHT_MAX_PARTS; p++)
+            if (a->linear[i].on[p]) return true;
+    return false;
+}
+
+/* A: Kaiming uniform with a = sqrt(5), as torch and PEFT; B stays zero. */
+static void fill_factors(struct adapter *a, uint64_t seed)
+{
+    for (int64_t i = 0; i < a->model->config.n_layer * LINEAR_COUNT; i++)
+        for (int part = 0; part < WEIGHT_MAX_PARTS; part++) {
+            struct param *p = a->linear[i].pa[part];
+            if (!p) continue;
+            const double bound = 1 / sqrt((double)p->dim[1]);
+            const uint64_t key = (uint64_t)(p - a->param);
+            for (int64_t k = 0; k < p->n; k++) p->value[k] = (float)(bound * (2 * rng_uniform(seed, RNG_INIT, key, (uint64_t)k) - 1));
+        }
+}
+
+int adapter_create(struct adapter **out, struct model *m, const struct lora_options *o, sail_err *err)
+{
+    struct adapter *a;
+    *out = NULL;
+    int rc = new_adapter(&a, m, true, err);
+    if (rc) return rc;
+    rc = adapter_config_create(&a->config, m, o, err);
+    a->dropout = a->config.dropout;
+    if (!rc) rc = add_modules(a, NULL, err);
+    if (!rc && !adapts_any(a)) rc = no_target(m, o->targets, err);
+    if (!rc) fill_factors(a, o->seed);
+    if (!rc) rc = prepare(a, err);
+    if (rc)
+        adapter_close(a);
+    else
+        *out = a;
+    return rc;
+}
+
+static void shape_text(char *out, size_t size, const int64_t *dim, int n)
+{
+    *out = '\0';
+    for (int i = 0; i < n; i++) snprintf(out + strlen(out), size - strlen(out), "%s%lld", i ? ", " : "", (long long)dim[i]);
+}
+
+/* Every parameter has its tensor, every tensor its parameter. */
+static int read_tensors(struct adapter *a, const struct safetensors *s, sail_err *err)
+{
+    int rc = add_modules(a, s, err);
     for (int64_t i = 0; !rc && i < a->n_param; i++) {
         struct param *p = &a->param[i];
         const struct tensor *t = safetensors_find(s, p->name);
-        if (!t) return err_set(err, SAIL_FAILED, "%s: tensor '%s' is missing", s->path, p->name);
-        if (t->n_dim != 2 || t->dim[0] != p->dim[0] || t->dim[1] != p->dim[1] || t->dtype > DTYPE_F64)
-            return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected floats of shape [%lld, %lld], got %s [%lld, %lld]", s->path, p->name, (long long)p->dim[0], (long long)p->dim[1],
-                           dtype_name(t->dtype), (long long)t->dim[0], (long long)(t->n_dim > 1 ? t->dim[1] : 1));
+        if (!t) return err_set(err, SAIL_FAILED, "%s: tensor '%s' is missing (adapter_config.json asks for it)", s->path, p->name);
+        if (t->n_dim != p->n_dim || t->dim[0] != p->dim[0] || (p->n_dim > 1 && t->dim[1] != p->dim[1]) || t->dtype > DTYPE_F64) {
+            char want[64], got[200];
+            shape_text(want, sizeof want, p->dim, p->n_dim);
+            shape_text(got, sizeof got, t->dim, t->n_dim);
+            return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected floats of shape [%s], got %s [%s]", s->path, p->name, want, dtype_name(t->dtype), got);
+        }
         tensor_convert(p->value, DTYPE_F32, t->data, t->dtype, p->n);
     }
     if (!rc && a->n_param != s->n) { // name one that nothing took
         for (int64_t i = 0; i < s->n; i++) {
             bool taken = false;
             for (int64_t k = 0; !taken && k < a->n_param; k++) taken = !strcmp(a->param[k].name, s->tensor[i].name);
-            if (!taken) return err_set(err, SAIL_FAILED, "%s: tensor '%s' belongs to no adaptable module of this model", s->path, s->tensor[i].name);
+            if (!taken) return err_set(err, SAIL_FAILED, "%s: tensor '%s' belongs to no module that adapter_config.json adapts in this model", s->path, s->tensor[i].name);
         }
     }
     return rc;
@@ -285,14 +228,15 @@ int adapter_open(struct adapter **out, struct model *m, const char *folder, bool
     int rc = new_adapter(&a, m, trainable, err);
     if (rc) return rc;
     struct safetensors s = {0};
-    rc = read_config(a, folder, err);
+    rc = adapter_config_open(&a->config, m, folder, err);
+    a->dropout = a->config.dropout;
     char *path = path_join(folder, "adapter_model.safetensors");
     if (!rc && !(rc = safetensors_open(&s, path, err))) {
         rc = read_tensors(a, &s, err);
         safetensors_close(&s);
     }
     free(path);
-    if (!rc && !a->n_param) rc = err_set(err, SAIL_FAILED, "%s: the adapter has no tensors", folder);
+    if (!rc && !adapts_any(a)) rc = err_set(err, SAIL_FAILED, "%s: the adapter adapts no module of this model", folder);
     if (!rc) rc = prepare(a, err);
     if (rc)
         adapter_close(a);
@@ -305,18 +249,16 @@ int adapter_copy(struct adapter **out, const struct adapter *from, sail_err *err
 {
     struct adapter *a;
     *out = NULL;
-    BUG_ON(from->pscore, "a reward model has no reference");
     int rc = new_adapter(&a, from->model, false, err);
     if (rc) return rc;
-    a->r = from->r;
-    a->alpha = from->alpha;
-    a->rslora = from->rslora;
     for (int64_t i = 0; !rc && i < from->model->config.n_layer; i++)
         for (int id = 0; !rc && id < LINEAR_COUNT; id++)
             for (int p = 0; !rc && p < WEIGHT_MAX_PARTS; p++) {
                 const struct lora_linear *l = &from->linear[i * LINEAR_COUNT + id];
                 if (l->on[p]) rc = add_module(a, i, (enum linear_id)id, p, l->r[p], l->scale[p], err);
             }
+    for (int id = 0; !rc && id < SAVED_COUNT; id++)
+        if (from->saved[id].weight) rc = saved_module_add(a, (enum saved_id)id, from->config.saved[id], err);
     for (int64_t i = 0; !rc && i < a->n_param; i++) memcpy(a->param[i].value, from->param[i].value, (size_t)a->param[i].n * sizeof(float));
     if (!rc) rc = prepare(a, err);
     if (rc)
@@ -341,40 +283,19 @@ void adapter_dropout(struct adapter *a, uint64_t seed, uint64_t step, bool on)
     a->dropping = on;
 }
 
-static int write_config(const struct adapter *a, const char *folder, sail_err *err)
-{
-    struct buf b;
-    buf_init(&b, 0);
-    buf_puts(&b, "{\n  \"base_model_name_or_path\": ");
-    buf_json_string(&b, a->model->path, strlen(a->model->path));
-    buf_puts(&b, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": ");
-    buf_puts(&b, a->model->config.family->conv1d ? "true" : "false");
-    buf_puts(&b, ",\n  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n  \"lora_alpha\": ");
-    buf_json_double(&b, a->alpha);
-    buf_puts(&b, ",\n  \"lora_dropout\": ");
-    buf_json_double(&b, a->dropout);
-    buf_printf(&b, ",\n  \"modules_to_save\": %s,\n  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n  \"target_modules\": %s,\n  \"task_type\": \"%s\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n",
-               a->pscore ? "[\"score\"]" : "null", (long long)a->r, a->targets_json ? a->targets_json : "null", a->model->config.reward_head ? "SEQ_CLS" : "CAUSAL_LM", a->rslora ? "true" : "false");
-    char *path = path_join(folder, "adapter_config.json");
-    int rc = b.failed ? err_memory(err, b.len) : file_replace(path, b.data, b.len, err);
-    free(path);
-    buf_release(&b);
-    return rc;
-}
-
 int adapter_save(const struct adapter *a, const char *folder, sail_err *err)
 {
     struct tensor *t;
     if (mem_alloc(&t, (size_t)a->n_param, sizeof *t, err)) return SAIL_FAILED;
     for (int64_t i = 0; i < a->n_param; i++)
-        t[i] = (struct tensor){.name = a->param[i].name, .dtype = DTYPE_F32, .n_dim = 2, .dim = {a->param[i].dim[0], a->param[i].dim[1]}, .data = a->param[i].value};
+        t[i] = (struct tensor){.name = a->param[i].name, .dtype = DTYPE_F32, .n_dim = a->param[i].n_dim, .dim = {a->param[i].dim[0], a->param[i].dim[1]}, .data = a->param[i].value};
     struct dir_writer w;
     int rc = dir_writer_open(&w, folder, err);
     if (!rc) {
         char *path = path_join(w.temporary, "adapter_model.safetensors");
         rc = safetensors_write(path, t, a->n_param, NULL, 0, err);
         free(path);
-        if (!rc) rc = write_config(a, w.temporary, err);
+        if (!rc) rc = adapter_config_save(&a->config, a->model, w.temporary, err);
         if (!rc)
             rc = dir_writer_commit(&w, err);
         else

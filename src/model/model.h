@@ -86,7 +86,11 @@ struct lora_options {
     int64_t r;
     double alpha, dropout;
     bool rslora;
-    const char *targets; /* "q_proj,v_proj", "all-linear" or NULL (all linear layers) */
+    /* NULL: not said. Names with commas between them, or a regular expression over whole paths. */
+    const char *targets, *exclude;           /* targets: "all-linear" too, which is what NULL means */
+    const char *layers;                      /* "0,5": of the targets only those in these layers */
+    const char *rank_pattern, *alpha_pattern; /* JSON objects: {"q_proj": 4} */
+    const char *modules_to_save;             /* embeddings and heads that are trained in full */
     uint64_t seed;
 };
 int adapter_create(struct adapter **out, struct model *m, const struct lora_options *o, sail_err *err); /* A random, B zero */

@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "model/internal.h"
+#include "model/adapter.h"
 #include "template/template.h"
 #include "tok/tokenizer.h"
 
@@ -51,6 +51,44 @@ static int merge(const struct adapter *a, const char *name, float *w, sail_err *
     return SAIL_OK;
 }
 
+static bool is_tensor_of(const char *name, const char *prefix, const char *module, const char *kind)
+{
+    char whole[NAME_SIZE];
+    snprintf(whole, sizeof whole, "%s%s.%s", prefix, module, kind);
+    return !strcmp(name, whole);
+}
+
+/* The adapter's own copy of the tensor: embeddings and heads (modules_to_save). */
+static const struct param *replaced(const struct adapter *a, const char *name)
+{
+    const struct family *f = a->model->config.family;
+    if (is_tensor_of(name, a->model->prefix, f->embed, "weight")) return a->saved[SAVED_EMBED].weight;
+    const char *score = a->model->config.score_name;
+    if (score && is_tensor_of(name, "", score, "bias")) return a->saved[SAVED_HEAD].bias;
+    const bool head = score ? is_tensor_of(name, "", score, "weight") : is_tensor_of(name, "", f->head, "weight") || !strcmp(name, "lm_head.weight");
+    return head ? a->saved[SAVED_HEAD].weight : NULL;
+}
+
+bool untied_head(struct policy p, struct tensor *out, char name[NAME_SIZE])
+{
+    const struct model *m = p.model;
+    const struct adapter *a = p.adapter;
+    snprintf(name, NAME_SIZE, "%s.weight", m->config.family->head);
+    if (!a || m->config.reward_head || !m->config.tied || weights_find(m->file, name) || (!a->saved[SAVED_EMBED].weight && !a->saved[SAVED_HEAD].weight)) return false;
+    *out = (struct tensor){.name = name, .dtype = m->facts.file_dtype, .n_dim = 2, .dim = {m->config.vocab, m->config.hidden}};
+    return true;
+}
+
+/* What the tensor holds without training: the file's values; zeros of a new score head; the embeddings of a head that was tied to them. */
+static int base_values(const struct model *m, const struct tensor *t, float *out, sail_err *err)
+{
+    const struct tensor *from = weights_find(m->file, t->name);
+    char name[NAME_SIZE];
+    snprintf(name, sizeof name, "%s%s.weight", m->prefix, m->config.family->embed);
+    if (!from && !m->config.reward_head) from = weights_find(m->file, name);
+    return from ? weights_load(m->file, from, out, DTYPE_F32, err) : SAIL_OK;
+}
+
 int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tensor *out, sail_err *err)
 {
     const int64_t n = tensor_count(t);
@@ -58,12 +96,11 @@ int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tens
     void *data = NULL;
     *out = *t;
     out->dtype = dtype == SAVE_AS_IS ? t->dtype : (enum dtype)dtype;
-    const struct param *param = trained(p.model, t->name);
+    const struct param *param = p.adapter ? replaced(p.adapter, t->name) : trained(p.model, t->name);
     int rc = mem_alloc(&f32, (size_t)n, sizeof *f32, err);
     if (!rc && param) memcpy(f32, param->value, (size_t)n * sizeof *f32);
-    if (!rc && !param && weights_find(p.model->file, t->name)) rc = weights_load(p.model->file, t, f32, DTYPE_F32, err); // a new score head is zeros
+    if (!rc && !param) rc = base_values(p.model, t, f32, err);
     if (!rc && p.adapter) rc = merge(p.adapter, t->name, f32, err);
-    if (!rc && p.adapter && p.adapter->pscore && !strcmp(t->name, "score.weight")) memcpy(f32, p.adapter->pscore->value, (size_t)n * sizeof *f32);
     if (!rc) rc = mem_alloc(&data, (size_t)n, dtype_size(out->dtype), err);
     if (!rc) tensor_convert(data, out->dtype, f32, DTYPE_F32, n);
     free(f32);
@@ -123,6 +160,9 @@ int model_save(struct policy p, const char *folder, const struct save_options *o
         json_object_set_new(config, "torch_dtype", json_string(name[o->dtype]));
         if (json_object_get(config, "dtype")) json_object_set_new(config, "dtype", json_string(name[o->dtype]));
     }
+    struct tensor head;
+    char name[NAME_SIZE];
+    if (untied_head(p, &head, name)) json_object_set_new(config, "tie_word_embeddings", json_false());
     struct dir_writer w;
     int rc = m->fresh_head ? score_head_config(m, config, err) : SAIL_OK;
     if (!rc && !(rc = dir_writer_open(&w, folder, err))) {

@@ -17,6 +17,8 @@ struct source {
 };
 struct gguf_save {
     struct policy policy;
+    struct tensor head; /* that was tied and no longer is */
+    char head_name[NAME_SIZE];
     struct gguf_model_keys keys;
     struct gguf_tensor *tensor;
     struct source *source;
@@ -53,7 +55,7 @@ static int add_tensor(struct gguf_save *s, const struct tensor *t, int dtype, sa
 static int list_tensors(struct gguf_save *s, int dtype, sail_err *err)
 {
     const struct weights *file = s->policy.model->file;
-    const int64_t most = weights_count(file) + 2;
+    const int64_t most = weights_count(file) + 3;
     int rc = mem_alloc(&s->tensor, (size_t)most, sizeof *s->tensor, err);
     if (!rc) rc = mem_alloc(&s->source, (size_t)most, sizeof *s->source, err);
     for (int i = 0; !rc && i < 2; i++) {
@@ -63,6 +65,7 @@ static int list_tensors(struct gguf_save *s, int dtype, sail_err *err)
         s->tensor[s->n++] = (struct gguf_tensor){.name = mem_strdup(f->name), .n_dim = 1, .dim = {f->n}, .type = GGML_F32};
     }
     for (int64_t i = 0; !rc && i < weights_count(file); i++) rc = add_tensor(s, weights_at(file, i), dtype, err);
+    if (!rc && s->head.name) rc = add_tensor(s, &s->head, dtype, err);
     return rc;
 }
 
@@ -130,8 +133,11 @@ int model_save_gguf(struct policy p, const char *path, const struct save_options
     struct gguf_save s = {.policy = p};
     struct gguf_writer w;
     if (p.model->config.reward_head) return err_set(err, SAIL_USAGE, "%s: reward models have no GGUF form here: give --out a folder", p.model->path);
+    json_t *config = json_copy(weights_config(p.model->file));
+    if (!config) return err_memory(err, 0);
+    if (untied_head(p, &s.head, s.head_name)) json_object_set_new(config, "tie_word_embeddings", json_false());
     gguf_writer_init(&w);
-    int rc = gguf_config_write(&w, &s.keys, weights_config(p.model->file), p.model->path, err);
+    int rc = gguf_config_write(&w, &s.keys, config, p.model->path, err);
     if (!rc && o->dtype == SAVE_Q8_0) {
         gguf_put_u32(&w, "general.quantization_version", 2);
         gguf_put_u32(&w, "general.file_type", 7);
@@ -145,5 +151,6 @@ int model_save_gguf(struct policy p, const char *path, const struct save_options
     free(s.data);
     gguf_model_keys_release(&s.keys);
     gguf_writer_release(&w);
+    json_decref(config);
     return rc;
 }

@@ -11,6 +11,7 @@ struct shards {
     struct policy policy;
     int dtype;
     struct tensor *tensor; /* (n) what will be written, without data */
+    char head_name[NAME_SIZE];
     int64_t n;
     int64_t *end; /* (n_shard) one past a shard's last tensor */
     int64_t n_shard;
@@ -24,9 +25,10 @@ static int list_tensors(struct shards *s, sail_err *err)
 {
     const struct model *m = s->policy.model;
     const int64_t n_file = weights_count(m->file);
-    int rc = mem_alloc(&s->tensor, (size_t)n_file + 1, sizeof *s->tensor, err);
+    int rc = mem_alloc(&s->tensor, (size_t)n_file + 2, sizeof *s->tensor, err);
     for (int64_t i = 0; !rc && i < n_file; i++)
         if (!score_head_replaces(m, weights_at(m->file, i)->name)) s->tensor[s->n++] = *weights_at(m->file, i);
+    if (!rc && untied_head(s->policy, &s->tensor[s->n], s->head_name)) s->n++;
     if (!rc && m->fresh_head) s->tensor[s->n++] = (struct tensor){.name = "score.weight", .dtype = m->facts.file_dtype, .n_dim = 2, .dim = {1, m->config.hidden}};
     for (int64_t i = 0; i < s->n; i++)
         if (s->dtype != SAVE_AS_IS) s->tensor[i].dtype = (enum dtype)s->dtype;
@@ -56,8 +58,7 @@ static int next_tensor(void *context, int64_t i, const void **data, sail_err *er
     struct tensor out;
     free(s->data);
     s->data = NULL;
-    const struct tensor *t = &s->tensor[s->start + i], *from = weights_find(s->policy.model->file, t->name);
-    int rc = saved_tensor(s->policy, from ? from : t, s->dtype, &out, err);
+    int rc = saved_tensor(s->policy, &s->tensor[s->start + i], s->dtype, &out, err);
     if (!rc) *data = s->data = (void *)(uintptr_t)out.data;
     return rc;
 }

@@ -1,26 +1,10 @@
-/* Score heads of reward models: a language model that gets one, and the one that an adapter brings along (PEFT's modules_to_save). */
+/* Score heads of reward models: a language model that gets one. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "model/internal.h"
-
-int score_head_of_adapter(struct adapter *a, sail_err *err)
-{
-    const struct weight_part *head = &a->model->head.part[0];
-    const int64_t hidden = a->model->config.hidden;
-    struct param *p = a->pscore = &a->param[a->n_param];
-    *p = (struct param){.name = mem_strdup("base_model.model.score.weight"), .n_dim = 2, .dim = {1, hidden}, .n = hidden};
-    a->n_param++;
-    int rc = mem_alloc(&p->value, (size_t)hidden, sizeof *p->value, err);
-    if (!rc && a->trainable) rc = mem_alloc(&p->grad, (size_t)hidden, sizeof *p->grad, err);
-    if (rc) return rc;
-    tensor_convert(p->value, DTYPE_F32, head->data, head->dtype, hidden);
-    a->score = (struct weight){.n_part = 1, .n_in = hidden, .n_out = 1};
-    a->score.part[0] = (struct weight_part){.data = p->value, .dtype = DTYPE_F32, .n_out = 1, .ld = hidden};
-    return SAIL_OK;
-}
 
 bool score_head_replaces(const struct model *m, const char *name)
 {

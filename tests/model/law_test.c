@@ -452,10 +452,16 @@ static void refused_adapters(void **state)
     static const struct {
         const char *key, *json, *says;
     } bad[] = {
-        {"use_dora", "true", "use_dora"}, {"lora_bias", "true", "lora_bias"},
-        {"modules_to_save", "[\"lm_head\"]", "modules_to_save"}, {"rank_pattern", "{\"q_proj\": 2}", "rank_pattern"},
-        {"bias", "\"all\"", "bias"}, {"peft_type", "\"IA3\"", "IA3"},
-        {"fan_in_fan_out", "true", "fan_in_fan_out"}, {"r", "0", "r 0"},
+        {"use_dora", "true", "use_dora"}, {"lora_bias", "true", "lora_bias"}, {"bias", "\"all\"", "bias"}, {"peft_type", "\"IA3\"", "IA3"}, {"r", "0", "r 0"}, {"r", "\"4\"", "r \"4\""},
+        {"lora_dropout", "1.5", "lora_dropout 1.5"}, {"some_new_option", "3", "some_new_option"}, {"trainable_token_indices", "[1]", "trainable_token_indices"},
+        {"ensure_weight_tying", "true", "ensure_weight_tying"}, {"init_lora_weights", "\"pissa\"", "pissa"},
+        {"modules_to_save", "[\"norm\"]", "modules_to_save"}, {"modules_to_save", "[\"lm_head\"]", "model.lm_head.weight' is missing"},
+        {"rank_pattern", "{\"q_proj\": 2}", "q_proj.lora_A.weight': expected floats of shape [2, 32], got F32 [4, 32]"}, {"rank_pattern", "{\"q_proj\": 2.5}", "rank_pattern"},
+        {"rank_pattern", "{\"(q_proj\": 2}", "rank_pattern: pattern '(q_proj'"}, {"alpha_pattern", "[1]", "alpha_pattern"}, {"alpha_pattern", "{\"q_proj\": \"x\"}", "alpha_pattern"},
+        {"target_modules", "[\"q_proj\"]", "belongs to no module"}, {"target_modules", "[\"q_proj\", 3]", "target_modules"}, {"target_modules", "\"[\"", "target_modules: pattern '['"},
+        {"target_modules", "\"(?:[a-z_.0-9]|[a-z_.])*!\"", "retry-limit"}, {"target_modules", "[\"q_proj\", \"lm_head\"]", "'lm_head'"}, {"target_modules", "[\"embed_tokens\"]", "'model.embed_tokens'"},
+        {"target_modules", "[\"c_attn\"]", "belongs to no module"}, {"exclude_modules", "[\"q_proj\"]", "belongs to no module"}, {"exclude_modules", "4", "exclude_modules"},
+        {"layers_to_transform", "[1]", "layers.0"}, {"layers_to_transform", "\"1\"", "layers_to_transform"}, {"layers_pattern", "\"layers\"", "layers_pattern"},
         {"r", "5", "lora_A"},
     };
     struct policy p = open_model("lora-llama", DTYPE_F32, false, 0);
