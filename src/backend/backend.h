@@ -46,7 +46,8 @@ struct attn_shape {
     float softcap;
 };
 
-enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH };
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU };
+enum { N_ACTIVATION = ACT_RELU + 1 };
 
 struct backend_ops {
 #define OP(type, name, args) type(*name) args;

@@ -334,17 +334,16 @@ static bool check_attn_decode(const struct setting *s)
 
 /* ---------------------------------------------------------------- activations, head, rows */
 
-static const enum activation kinds[] = {ACT_SILU, ACT_GELU, ACT_GELU_TANH};
 
 static bool check_glu_fwd(const struct setting *s)
 {
     bool same = true;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < N_ACTIVATION; i++)
         for (int64_t m = 0; m < 12; m += 4) {
             void *gu = values(s, s->t, m * 2 * 77, 9);
             struct twin y = twin_make(s, s->t, m * 77);
-            ops->glu_fwd(y.fast, gu, s->t, m, 77, kinds[i]);
-            ref.glu_fwd(y.ref, gu, s->t, m, 77, kinds[i]);
+            ops->glu_fwd(y.fast, gu, s->t, m, 77, (enum activation)i);
+            ref.glu_fwd(y.ref, gu, s->t, m, 77, (enum activation)i);
             same = same && twin_same(s, "glu_fwd", y, 81 * 8 * u, 8 * u);
         }
     return same;
@@ -353,11 +352,11 @@ static bool check_glu_fwd(const struct setting *s)
 static bool check_glu_bwd(const struct setting *s)
 {
     bool same = true;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < N_ACTIVATION; i++) {
         void *gu = values(s, s->t, 9 * 2 * 77, 9), *dy = values(s, s->t, 9 * 77, 1);
         struct twin d = twin_make(s, s->t, 9 * 2 * 77);
-        ops->glu_bwd(d.fast, dy, gu, s->t, 9, 77, kinds[i]);
-        ref.glu_bwd(d.ref, dy, gu, s->t, 9, 77, kinds[i]);
+        ops->glu_bwd(d.fast, dy, gu, s->t, 9, 77, (enum activation)i);
+        ref.glu_bwd(d.ref, dy, gu, s->t, 9, 77, (enum activation)i);
         same = same && twin_same(s, "glu_bwd", d, 81 * 16 * u, 8 * u);
     }
     return same;
@@ -366,12 +365,12 @@ static bool check_glu_bwd(const struct setting *s)
 static bool check_act_fwd(const struct setting *s)
 {
     bool same = true;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < N_ACTIVATION; i++)
         for (int64_t n = 0; n < 10000; n = 3 * n + 1) {
             void *x = values(s, s->t, n, 12);
             struct twin y = twin_make(s, s->t, n);
-            ops->act_fwd(y.fast, x, s->t, n, kinds[i]);
-            ref.act_fwd(y.ref, x, s->t, n, kinds[i]);
+            ops->act_fwd(y.fast, x, s->t, n, (enum activation)i);
+            ref.act_fwd(y.ref, x, s->t, n, (enum activation)i);
             same = same && twin_same(s, "act_fwd", y, 12 * 8 * u, 8 * u);
         }
     return same;
@@ -380,12 +379,12 @@ static bool check_act_fwd(const struct setting *s)
 static bool check_act_bwd(const struct setting *s)
 {
     bool same = true;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < N_ACTIVATION; i++)
         for (int64_t n = 0; n < 10000; n = 3 * n + 1) {
             void *x = values(s, s->t, n, 12), *dy = values(s, s->t, n, 1);
             struct twin dx = twin_make(s, s->t, n);
-            ops->act_bwd(dx.fast, dy, x, s->t, n, kinds[i]);
-            ref.act_bwd(dx.ref, dy, x, s->t, n, kinds[i]);
+            ops->act_bwd(dx.fast, dy, x, s->t, n, (enum activation)i);
+            ref.act_bwd(dx.ref, dy, x, s->t, n, (enum activation)i);
             same = same && twin_same(s, "act_bwd", dx, (s->integers ? 3 : 1) * 12 * 16 * u, 8 * u);
         }
     return same;

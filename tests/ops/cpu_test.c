@@ -179,7 +179,7 @@ static void rows(enum dtype t)
     compare("rmsnorm_bwd_acc dw", &dw, &dw2, 3e-6);
     RELEASE(x, w, y, y2, rstd, rstd2, dx, dw, dx2, dw2, dy);
     struct array gu = make(t, m * 2 * c, 6, false), g = make(t, m * c, 0, false), g2 = copy_of(&g), gd = make(t, m * c, 7, false), dgu = make(t, m * 2 * c, 0, false), dgu2 = copy_of(&dgu);
-    for (int act = 0; act < 3; act++) {
+    for (int act = 0; act < N_ACTIVATION; act++) {
         fast.glu_fwd(g.data, gu.data, t, m, c, (enum activation)act);
         ref_glu_fwd(g2.data, gu.data, t, m, c, (enum activation)act);
         compare("glu_fwd", &g, &g2, 1e-6);

@@ -97,6 +97,7 @@ static double activation(double x, enum activation act)
 {
     if (act == ACT_SILU) return x / (1 + exp(-x));
     if (act == ACT_GELU) return x * 0.5 * (1 + erf(x / sqrt(2)));
+    if (act == ACT_RELU) return x > 0 ? x : 0;
     return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
@@ -121,7 +122,7 @@ static double act_loss(const double *x, const void *context)
 static void activations(void **state)
 {
     (void)state;
-    for (int act = 0; act < 3; act++)
+    for (int act = 0; act < N_ACTIVATION; act++)
         for (int gated = 0; gated < 2; gated++) {
             int64_t n = ROWS * F * (gated ? 2 : 1);
             float *x = random_floats(n, 4), *dy = random_floats(ROWS * F, 1), *dx = random_floats(n, 1),

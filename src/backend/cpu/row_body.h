@@ -165,6 +165,11 @@ FN vf activate(vf x, enum activation act, bool with_slope, vf *slope)
         if (with_slope) *slope = cdf + x * density;
         return x * cdf;
     }
+    if (act == ACT_RELU) {
+        vi positive = (vi)(x > splat(0));
+        if (with_slope) *slope = blend(positive, splat(1), splat(0));
+        return blend(positive, x, splat(0));
+    }
     // (1 + tanh u) / 2 = sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3)
     vf square = x * x, s = sigmoid(x * (square * (2 * 0.79788456f * 0.044715f) + 2 * 0.79788456f));
     if (with_slope) *slope = s + x * s * (1.0f - s) * (square * (6 * 0.79788456f * 0.044715f) + 2 * 0.79788456f);
@@ -201,6 +206,8 @@ FN void act_bwd_lanes(void *dgate, void *dup, const void *dy, const void *gate, 
         if (kind == ACT_GELU && !wide) EACH(body, ACT_GELU, DTYPE_BF16);                                                         \
         if (kind == ACT_GELU_TANH && wide) EACH(body, ACT_GELU_TANH, DTYPE_F32);                                                 \
         if (kind == ACT_GELU_TANH && !wide) EACH(body, ACT_GELU_TANH, DTYPE_BF16);                                               \
+        if (kind == ACT_RELU && wide) EACH(body, ACT_RELU, DTYPE_F32);                                                           \
+        if (kind == ACT_RELU && !wide) EACH(body, ACT_RELU, DTYPE_BF16);                                                         \
     } while (0)
 
 static TARGET void act(void *y, const void *gate, const void *up, enum dtype t, int64_t n, enum activation kind)

@@ -19,6 +19,7 @@ static double activate(double x, enum activation act, double *slope)
         *slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * a * x * x);
         return 0.5 * x * (1 + t);
     }
+    case ACT_RELU: *slope = x > 0; return x > 0 ? x : 0;
     }
     BUG_ON(1, "unknown activation %d", (int)act);
 }
