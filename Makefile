@@ -6,7 +6,7 @@ PACKAGES = gcc cmake ninja-build pkg-config libjansson-dev libyaml-dev libonig-d
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CMAKE_FLAGS ?=
 
-.PHONY: all deps ready test check-long asan demo install clean
+.PHONY: all deps ready test check-long asan fuzz demo install clean
 
 all: ready
 	cmake --preset release -B $(BUILD) $(CMAKE_FLAGS) >/dev/null
@@ -35,6 +35,11 @@ asan: ready
 	cmake --build build-asan
 	ctest --test-dir build-asan --output-on-failure -LE "long|slow" -j2
 
+# The fuzz targets, with clang; tools/fuzz.sh runs them.
+fuzz: ready
+	cmake --preset fuzz -B build-fuzz $(CMAKE_FLAGS) >/dev/null
+	cmake --build build-fuzz
+
 demo: all
 	SAIL=$(BUILD)/sail examples/demo/run.sh $(SEEDS)
 
@@ -42,4 +47,4 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf build build-asan build-clang
+	rm -rf build build-asan build-clang build-fuzz

@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A message is one line for a terminal, whatever the file holds that it quotes. */
+static void keep_to_one_line(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 0x7F) *s = '?';
+}
+
 int err_set(sail_err *err, int code, const char *fmt, ...)
 {
     if (!err) return code;
@@ -12,6 +19,7 @@ int err_set(sail_err *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
+    keep_to_one_line(err->message);
     err->code = code;
     return code;
 }
@@ -25,6 +33,7 @@ int err_context(sail_err *err, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(head, sizeof head, fmt, ap);
     va_end(ap);
+    keep_to_one_line(head);
     int n = snprintf(err->message, sizeof err->message, "%s: ", head);
     size_t room = sizeof err->message - (size_t)n;
     size_t take = strnlen(old, room - 1);

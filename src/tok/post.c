@@ -40,13 +40,19 @@ static int read_pair(struct ids *out, json_t *spec, const char *type, sail_err *
     return rc ? rc : push_id(out, json_array_get(json_object_get(spec, "sep"), 1), type, err);
 }
 
+static int push_around(struct ids *out, int32_t id, sail_err *err)
+{
+    enum { MOST = 4096 }; // a list that holds the text twice doubles with every nesting
+    return out->n < MOST ? ids_push(out, id, err) : err_set(err, SAIL_FAILED, "tokenizer: post-processor: more than %d ids around a text", MOST);
+}
+
 /* Puts `inner` where `outer` has its text. */
 static int nest(struct ids *out, const struct ids *outer, const struct ids *inner, sail_err *err)
 {
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < outer->n; i++) {
-        if (outer->id[i] != POST_TEXT) rc = ids_push(out, outer->id[i], err);
-        for (size_t k = 0; !rc && outer->id[i] == POST_TEXT && k < inner->n; k++) rc = ids_push(out, inner->id[k], err);
+        if (outer->id[i] != POST_TEXT) rc = push_around(out, outer->id[i], err);
+        for (size_t k = 0; !rc && outer->id[i] == POST_TEXT && k < inner->n; k++) rc = push_around(out, inner->id[k], err);
     }
     return rc;
 }
