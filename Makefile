@@ -38,7 +38,7 @@ asan: ready
 # The fuzz targets, with clang; tools/fuzz.sh runs them.
 fuzz: ready
 	cmake --preset fuzz -B build-fuzz $(CMAKE_FLAGS) >/dev/null
-	cmake --build build-fuzz
+	cmake --build build-fuzz --target fuzz
 
 demo: all
 	SAIL=$(BUILD)/sail examples/demo/run.sh $(SEEDS)

@@ -18,7 +18,7 @@ static const struct command_row commands[] = {
     {CMD_COMPARE, "compare", "methods x seeds on equal terms, one page", "sail compare --config study.yaml --out DIR", false},
     {CMD_METHODS, "methods", "the table of methods", "sail methods [--json]", false},
     {CMD_REPORT, "report", "write a run's report.html again", "sail report RUN", true},
-    {CMD_BENCH, "bench", "speed on this machine", "sail bench train|score|generate --model DIR ...", true},
+    {CMD_BENCH, "bench", "speed on this machine", "sail bench train|score|generate|tokenize --model DIR ...", true},
 };
 
 const struct command_row *command_at(int i)

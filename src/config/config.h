@@ -42,7 +42,7 @@ struct sail_config {
     enum command command;
     const char *command_name;
     bool wants_help;
-    char *action; /* the positional word: bench train|score|generate, inspect MODEL, report DIR; NULL: none */
+    char *action; /* the positional word: bench train|score|generate|tokenize, inspect MODEL, report DIR; NULL: none */
     unsigned char is_set[OPTION_COUNT]; /* the user said it (file or flag) */
 #define OPT(type, name, def, low, high, commands, choices, help) option_##type name;
 #include "config/options.def"

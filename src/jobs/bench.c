@@ -1,4 +1,4 @@
-/* sail bench train|score|generate: real work on real rows, timed after two warm-up steps, beside what this machine can do at most. */
+/* sail bench train|score|generate|tokenize: real work on real rows, timed after two warm-up steps, beside what this machine can do at most. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -229,9 +229,10 @@ int job_bench(const sail_config *c, sail_err *err)
     backend_threads((int)c->threads);
     int rc = config_require(c, OPTION_model, err);
     if (rc) return rc;
-    if (!c->data && !c->prompts) return err_set(err, SAIL_USAGE, "`sail bench` needs --data (train, score) or --prompts (generate)");
+    if (c->action && !strcmp(c->action, "tokenize")) return bench_tokenize(c, err);
+    if (!c->data && !c->prompts) return err_set(err, SAIL_USAGE, "`sail bench` needs --data (train, score), --prompts (generate) or --text-file (tokenize)");
     if (!c->action)
-        rc = err_set(err, SAIL_USAGE, "`sail bench` needs one of train, score, generate");
+        rc = err_set(err, SAIL_USAGE, "`sail bench` needs one of train, score, generate, tokenize");
     else if (!strcmp(c->action, "train"))
         rc = bench_train(c, &b, err);
     else if (!strcmp(c->action, "score"))
@@ -239,7 +240,7 @@ int job_bench(const sail_config *c, sail_err *err)
     else if (!strcmp(c->action, "generate"))
         rc = bench_generate(c, &b, err);
     else
-        rc = err_set(err, SAIL_USAGE, "`sail bench %s`: expected train, score or generate", c->action);
+        rc = err_set(err, SAIL_USAGE, "`sail bench %s`: expected train, score, generate or tokenize", c->action);
     if (!rc) print_result(c, &b);
     return rc;
 }

@@ -18,6 +18,7 @@ int job_reward(const sail_config *config, sail_err *err);
 int job_eval(const sail_config *config, sail_err *err);
 int job_methods(const sail_config *config, sail_err *err);
 int job_bench(const sail_config *config, sail_err *err);
+int bench_tokenize(const sail_config *config, sail_err *err); /* a part of job_bench */
 int job_label(const sail_config *config, sail_err *err);
 int job_compare(const sail_config *config, sail_err *err);
 int job_report(const sail_config *config, sail_err *err);

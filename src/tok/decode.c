@@ -24,7 +24,7 @@ int pieces_add(struct pieces *p, const char *s, size_t n, sail_err *err)
     int rc = mem_grow(&p->piece, p->n, &p->capacity, sizeof *p->piece, err);
     if (rc) return rc;
     p->piece[p->n++] = (struct piece){p->text.len, n};
-    return buf_append(&p->text, s, n) ? SAIL_OK : err_memory(err, n);
+    return buf_append(&p->text, s, n) ? SAIL_OK : err_set(err, SAIL_FAILED, "tokenizer: the decoders make more than %zu bytes of a text", p->text.max);
 }
 
 static int read_details(struct decoder *s, json_t *spec, const char *what, sail_err *err)
@@ -204,7 +204,7 @@ static int add_text(struct pieces *out, const struct buf *b, sail_err *err) { re
 static int replace_in(const struct decoder *d, const char *s, size_t n, struct pieces *out, sail_err *err)
 {
     struct buf b;
-    buf_init(&b, 0);
+    buf_init(&b, out->text.max);
     int rc = pattern_replace(&d->pattern, s, n, d->content, &b, err);
     if (!rc) rc = add_text(out, &b, err);
     buf_release(&b);
@@ -281,7 +281,7 @@ static int metaspace_in(const struct decoder *d, const char *s, size_t n, bool f
             buf_putc(&b, s[i++]);
         }
     }
-    int rc = pieces_add(out, b.data ? b.data : "", b.len, err);
+    int rc = add_text(out, &b, err);
     buf_release(&b);
     return rc;
 }
@@ -310,6 +310,7 @@ static int run_one(const struct decoder *d, const struct pieces *in, struct piec
 int decoders_run(const struct decoders *v, struct pieces *tokens, struct pieces *spare, struct buf *out, sail_err *err)
 {
     struct pieces *a = tokens, *b = spare;
+    a->text.max = b->text.max = MOST_OF(a->text.len);
     for (size_t i = 0; i < v->n; i++) {
         pieces_clear(b);
         int rc = run_one(&v->step[i], a, b, err);

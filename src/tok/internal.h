@@ -33,6 +33,9 @@ bool char_is_control(uint32_t c);
 bool char_is_chinese(uint32_t c);
 uint32_t char_lower(uint32_t c);
 
+/* Most bytes that any step may make of n: replacements of replacements grow without bound otherwise. */
+#define MOST_OF(n) (((size_t)1 << 20) + 64 * (n))
+
 /* Members of an object read from a file: absent or null is the fallback, another type is an error. */
 int member_bool(json_t *spec, const char *name, bool fallback, bool *out, const char *what, sail_err *err);
 int member_string(json_t *spec, const char *name, const char *fallback, const char **out, const char *what, sail_err *err);
@@ -144,6 +147,7 @@ struct words {
     size_t n;
     bool as_bytes;
     size_t head; /* bytes of `text` that stand for the whole input's first character */
+    size_t most; /* bytes that the buffers may hold */
     struct piece_list {
         struct piece *piece;
         size_t n, capacity;
@@ -275,7 +279,7 @@ struct model {
         uint32_t start, ids;
         uint16_t len, n_ids;
     } *cache;
-    size_t cache_used;
+    size_t cache_slots, cache_used;
     struct buf cache_text;
     struct ids cache_ids;
     struct buf mapped;

@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "tok/internal.h"
 
-enum { CACHE_SLOTS = 1 << 17, CACHE_WORD = 96, ID_LIMIT = 1 << 24 };
+enum { CACHE_FIRST = 1 << 9, CACHE_MOST = 1 << 17, CACHE_WORD = 96, ID_LIMIT = 1 << 24 };
 
 uint64_t hash_bytes(const char *s, size_t n)
 {
@@ -98,7 +98,8 @@ int tokenizer_model_read(struct model *m, json_t *spec, sail_err *err)
     buf_init(&m->cache_text, 0);
     buf_init(&m->mapped, 0);
     int rc = read_vocab(&m->vocab, json_object_get(spec, "vocab"), unigram, err);
-    if (!rc) rc = mem_alloc(&m->cache, CACHE_SLOTS, sizeof *m->cache, err);
+    m->cache_slots = CACHE_FIRST;
+    if (!rc) rc = mem_alloc(&m->cache, m->cache_slots, sizeof *m->cache, err);
     if (rc) return rc;
     return bpe ? bpe_read(&m->bpe, spec, &m->vocab, err) : unigram ? unigram_read(&m->unigram, spec, &m->vocab, err) : wordpiece_read(&m->wordpiece, spec, level, &m->vocab, err);
 }
@@ -131,13 +132,51 @@ static int encode_word(struct model *m, const char *s, size_t n, bool as_bytes, 
     return m->kind == MODEL_UNIGRAM ? unigram_encode(&m->unigram, s, n, out, err) : wordpiece_encode(&m->wordpiece, s, n, out, err);
 }
 
+/* Half of the slots stay free; the largest cache takes no more words. */
+static int make_room(struct model *m, bool *room, sail_err *err)
+{
+    *room = m->cache_used < m->cache_slots / 2;
+    if (*room || m->cache_slots >= CACHE_MOST) return SAIL_OK;
+    struct cache_slot *old = m->cache;
+    const size_t n = m->cache_slots;
+    int rc = mem_alloc(&m->cache, 4 * n, sizeof *m->cache, err);
+    if (rc) {
+        m->cache = old;
+        return rc;
+    }
+    m->cache_slots = 4 * n;
+    for (size_t k = 0; k < n; k++) {
+        if (!old[k].hash) continue;
+        size_t i = (old[k].hash >> 1) & (m->cache_slots - 1);
+        while (m->cache[i].hash) i = (i + 1) & (m->cache_slots - 1);
+        m->cache[i] = old[k];
+    }
+    free(old);
+    *room = true;
+    return SAIL_OK;
+}
+
+static int keep_word(struct model *m, uint64_t h, const char *s, size_t n, const int32_t *id, size_t n_id, sail_err *err)
+{
+    bool room;
+    int rc = make_room(m, &room, err);
+    if (rc || !room || n_id > UINT16_MAX) return rc;
+    const struct cache_slot made = {h, (uint32_t)m->cache_text.len, (uint32_t)m->cache_ids.n, (uint16_t)n, (uint16_t)n_id};
+    for (size_t k = 0; !rc && k < n_id; k++) rc = ids_push(&m->cache_ids, id[k], err);
+    if (rc || !buf_append(&m->cache_text, s, n)) return rc ? rc : err_memory(err, n);
+    size_t i = (h >> 1) & (m->cache_slots - 1);
+    while (m->cache[i].hash) i = (i + 1) & (m->cache_slots - 1);
+    m->cache[i] = made;
+    m->cache_used++;
+    return SAIL_OK;
+}
+
 int tokenizer_model_encode(struct model *m, const char *s, size_t n, bool as_bytes, struct ids *out, sail_err *err)
 {
     if (!n) return SAIL_OK;
     if (n > CACHE_WORD) return encode_word(m, s, n, as_bytes, out, err);
     const uint64_t h = hash_bytes(s, n) | 1;
-    size_t i = (h >> 1) & (CACHE_SLOTS - 1);
-    for (; m->cache[i].hash; i = (i + 1) & (CACHE_SLOTS - 1)) {
+    for (size_t i = (h >> 1) & (m->cache_slots - 1); m->cache[i].hash; i = (i + 1) & (m->cache_slots - 1)) {
         const struct cache_slot *c = &m->cache[i];
         if (c->hash != h || c->len != n || memcmp(m->cache_text.data + c->start, s, n)) continue;
         for (uint32_t k = 0; k < c->n_ids; k++) {
@@ -148,11 +187,5 @@ int tokenizer_model_encode(struct model *m, const char *s, size_t n, bool as_byt
     }
     const size_t from = out->n;
     int rc = encode_word(m, s, n, as_bytes, out, err);
-    if (rc || m->cache_used >= CACHE_SLOTS / 2 || out->n - from > UINT16_MAX) return rc;
-    const struct cache_slot made = {h, (uint32_t)m->cache_text.len, (uint32_t)m->cache_ids.n, (uint16_t)n, (uint16_t)(out->n - from)};
-    for (size_t k = from; !rc && k < out->n; k++) rc = ids_push(&m->cache_ids, out->id[k], err);
-    if (rc || !buf_append(&m->cache_text, s, n)) return rc ? rc : err_memory(err, n);
-    m->cache[i] = made;
-    m->cache_used++;
-    return SAIL_OK;
+    return rc ? rc : keep_word(m, h, s, n, out->n > from ? out->id + from : NULL, out->n - from, err);
 }

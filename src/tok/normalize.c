@@ -100,9 +100,21 @@ static void put_back(const char *s, size_t n, struct buf *out)
     buf_append(out, s + done, n - done);
 }
 
+/* Text that NFC leaves as it is, decided fast: characters below U+0300, and the dashes and quotes of print. */
+static bool is_composed(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char b = (unsigned char)s[i];
+        const bool dash = b == 0xE2 && n - i >= 3 && (unsigned char)s[i + 1] == 0x80 && (unsigned char)s[i + 2] >= 0x90; // U+2010 to U+203F
+        if (b >= 0xCC && !dash) return false;
+        i += dash ? 2 : 0;
+    }
+    return true;
+}
+
 static int compose(const struct buf *in, int options, struct buf *out, sail_err *err)
 {
-    if (is_ascii(in->data, in->len)) return buf_append(out, in->data, in->len) ? SAIL_OK : err_memory(err, in->len);
+    if (is_ascii(in->data, in->len) || (options == UTF8PROC_COMPOSE && is_composed(in->data, in->len))) return buf_append(out, in->data, in->len) ? SAIL_OK : err_memory(err, in->len);
     utf8proc_uint8_t *p = NULL;
     utf8proc_ssize_t n = utf8proc_map_custom((const utf8proc_uint8_t *)in->data, (utf8proc_ssize_t)in->len, &p, (utf8proc_option_t)(options | UTF8PROC_STABLE), set_aside, NULL);
     if (n < 0) return err_set(err, SAIL_FAILED, "normalizer: %s", utf8proc_errmsg(n));
@@ -186,8 +198,8 @@ static size_t strip(const struct normalizer *s, const struct buf *in, struct buf
 static int bert(const struct normalizer *s, const struct buf *in, struct buf *out, sail_err *err)
 {
     struct buf a, b;
-    buf_init(&a, 0);
-    buf_init(&b, 0);
+    buf_init(&a, out->max);
+    buf_init(&b, out->max);
     int rc = SAIL_OK;
     buf_append(&a, in->data, in->len);
     void (*const puts[4])(uint32_t, struct buf *) = {s->clean ? put_clean : NULL, s->chinese ? put_chinese : NULL, s->strip_accents ? put_unaccented : NULL, s->lowercase ? put_lower : NULL};
@@ -238,7 +250,7 @@ static int follow_head(const struct normalizer *s, const struct buf *in, size_t 
 {
     struct buf first = {.data = in->data, .len = *head}, made;
     if (!*head) return SAIL_OK;
-    buf_init(&made, 0);
+    buf_init(&made, in->max);
     if (s->kind == NORM_STRIP && strip(s, in, &made) >= *head) { // the first character is gone
         buf_release(&made);
         return *head = 0, SAIL_OK;
@@ -253,8 +265,9 @@ static int follow_head(const struct normalizer *s, const struct buf *in, size_t 
 int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct buf *out, size_t *head, sail_err *err)
 {
     struct buf a;
-    buf_init(&a, 0);
+    buf_init(&a, MOST_OF(n));
     buf_clear(out);
+    out->max = a.max;
     buf_append(out, s, n);
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < v->n && out->len; i++) {
@@ -269,7 +282,7 @@ int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct
         // a character map that takes the first character away gives its place to the next one
         if (head && was && !*head && v->step[i].kind == NORM_PRECOMPILED && out->len) *head = utf8_next(out->data, out->len, 0);
     }
-    if (!rc && (out->failed || a.failed)) rc = err_memory(err, n);
+    if (!rc && (out->failed || a.failed)) rc = err_set(err, SAIL_FAILED, "tokenizer: the normalizers make more than %zu bytes of a text of %zu", a.max, n);
     buf_release(&a);
     return rc;
 }

@@ -335,6 +335,7 @@ static int rewrite(const struct pretokenizer *s, enum rewrite how, struct words 
     struct buf *out = &w->buffer[w->text == w->buffer[0].data];
     const size_t old_head = w->head;
     buf_clear(out);
+    out->max = w->most;
     for (size_t i = 0; i < w->n; i++) {
         struct piece *p = &w->piece[i];
         const char *text = w->text + p->start;
@@ -347,7 +348,7 @@ static int rewrite(const struct pretokenizer *s, enum rewrite how, struct words 
         *p = (struct piece){start, out->len - start};
     }
     w->text = out->data ? out->data : "";
-    return out->failed ? err_memory(err, out->len) : SAIL_OK;
+    return out->failed ? err_set(err, SAIL_FAILED, "pre-tokenizer: more than %zu bytes of a text", w->most) : SAIL_OK;
 }
 
 static int run_one(const struct pretokenizer *s, bool last, struct words *w, sail_err *err)
@@ -374,6 +375,7 @@ int pretokenizers_run(const struct pretokenizers *v, const char *s, size_t n, si
     w->piece = w->list[0].piece;
     w->n = w->list[0].n;
     w->head = head;
+    w->most = MOST_OF(n);
     w->as_bytes = false;
     for (size_t i = 0; !rc && i < v->n && w->n; i++) rc = run_one(&v->step[i], i + 1 == v->n, w, err);
     return rc;

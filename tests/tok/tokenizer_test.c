@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include <unistd.h>
+#include <utf8proc.h>
 
 #include "base/file.h"
 #include "tok/internal.h"
@@ -168,6 +169,54 @@ static void scanners_equal_patterns(void **state)
     }
 }
 
+/* What the normalizer takes for composed without looking it up is what NFC leaves alone. */
+static void composed_text_is_known(void **state)
+{
+    (void)state;
+    struct normalizers nfc = {0};
+    json_t *spec = json_pack("{ss}", "type", "NFC");
+    assert_ok(normalizers_read(&nfc, spec, err));
+    struct buf text, out;
+    buf_init(&text, 0);
+    buf_init(&out, 0);
+    static const uint32_t range[2][2] = {{1, 0x300}, {0x2010, 0x2040}};
+    for (int k = 0; k < 2; k++) {
+        buf_clear(&text);
+        for (uint32_t c = range[k][0]; c < range[k][1]; c++) {
+            char piece[4];
+            buf_append(&text, piece, utf8_put(piece, c));
+        }
+        assert_ok(normalizers_run(&nfc, text.data, text.len, &out, NULL, err));
+        utf8proc_uint8_t *want = utf8proc_NFC((const utf8proc_uint8_t *)text.data);
+        if (strcmp((const char *)want, out.data)) fail_msg("U+%04X and those behind it: other text", (unsigned)range[k][0]);
+        free(want);
+    }
+    buf_release(&text);
+    buf_release(&out);
+    normalizers_free(&nfc);
+    json_decref(spec);
+}
+
+/* Replacements of replacements end with an error before memory does. */
+static void growth_is_bounded(void **state)
+{
+    (void)state;
+    struct normalizers v = {0};
+    json_t *spec = json_pack("{ss s[]}", "type", "Sequence", "normalizers"), *replace = json_pack("{ss s{ss} ss}", "type", "Replace", "pattern", "String", "a", "content", "aaaaaaaa");
+    for (int i = 0; i < 20; i++) json_array_append(json_object_get(spec, "normalizers"), replace);
+    assert_ok(normalizers_read(&v, spec, err));
+    struct buf out;
+    buf_init(&out, 0);
+    size_t head = 1;
+    sail_err why = {0};
+    assert_int_equal(normalizers_run(&v, "aaaa", 4, &out, &head, &why), SAIL_FAILED);
+    assert_non_null(strstr(why.message, "more than"));
+    buf_release(&out);
+    normalizers_free(&v);
+    json_decref(replace);
+    json_decref(spec);
+}
+
 static void stories_tokenizer(void **state)
 {
     (void)state;
@@ -240,6 +289,7 @@ static void ids_outside_the_vocabulary_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stories_tokenizer), cmocka_unit_test(every_component), cmocka_unit_test(broken_files_are_refused), cmocka_unit_test(hostile_patterns_end),
-                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
+                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded),
+                                       cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
