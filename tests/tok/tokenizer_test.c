@@ -145,13 +145,18 @@ static void scanners_equal_patterns(void **state)
         struct pattern regex = {0};
         assert_non_null(scan);
         assert_ok(pattern_regex(&regex, patterns[k], "test", err));
-        for (int round = 0; round < 4000; round++) {
+        for (int round = 0; round < 8000; round++) {
             struct buf text;
             buf_init(&text, 0);
             for (int i = 0; i < 12; i++) {
                 random ^= random << 13, random ^= random >> 7, random ^= random << 17;
                 const size_t which = random % (sizeof parts / sizeof *parts);
-                buf_append(&text, parts[which], which + 1 == sizeof parts / sizeof *parts ? 1 : strlen(parts[which]));
+                char any[4];
+                const uint32_t c = (uint32_t)(random >> 41) % (random >> 63 ? 0x3000 : 0xD800);
+                if (round % 2 && random >> 40 & 1 && utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_CN) // as old as Oniguruma's tables
+                    buf_append(&text, any, utf8_put(any, c));
+                else
+                    buf_append(&text, parts[which], which + 1 == sizeof parts / sizeof *parts ? 1 : strlen(parts[which]));
             }
             struct pattern_search at = {0};
             int rc = SAIL_OK;
