@@ -139,6 +139,11 @@ void pieces_release(struct pieces *p);
 void pieces_clear(struct pieces *p);
 int pieces_add(struct pieces *p, const char *s, size_t n, sail_err *err);
 
+struct piece_list {
+    struct piece *piece;
+    size_t n, capacity;
+};
+
 /* Work space of pre-tokenization and its result: pieces of `text`, which is the input or one of the buffers. as_bytes: the byte-level
  * alphabet is still to be put in. */
 struct words {
@@ -148,10 +153,7 @@ struct words {
     bool as_bytes;
     size_t head; /* bytes of `text` that stand for the whole input's first character */
     size_t most; /* bytes that the buffers may hold */
-    struct piece_list {
-        struct piece *piece;
-        size_t n, capacity;
-    } list[2];
+    struct piece_list list[2];
     struct buf buffer[2];
     struct span_list {
         struct span_of {
@@ -249,6 +251,7 @@ struct unigram {
         int32_t id;
     } *end;
     size_t end_capacity;
+    struct piece_list path; /* of the best cut, last piece first */
 };
 int unigram_read(struct unigram *u, json_t *model, const struct vocab *vocab, sail_err *err);
 void unigram_free(struct unigram *u);

@@ -1,5 +1,6 @@
 /* SentencePiece vocabularies as tokenizer.json objects. */
 #define _GNU_SOURCE
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,8 @@ json_t *post_json(int32_t before, const char *before_text, int32_t after, const 
 }
 
 /* ---------------------------------------------------------------- merges */
+
+enum { MOST_PIECE = 1024 }; // every cut of a piece is looked up
 
 struct scored_merge {
     double score;
@@ -119,6 +122,8 @@ int spm_put(const struct spm *m, json_t *root, sail_err *err)
     json_object_set_new(root, "model", model);
     for (size_t i = 0; i < m->n; i++) {
         const struct spm_piece *p = &m->piece[i];
+        if (p->len > MOST_PIECE) return err_set(err, SAIL_FAILED, "tokenizer: piece %zu has %zu bytes: expected at most %d", i, p->len, MOST_PIECE);
+        if (isnan(p->score)) return err_set(err, SAIL_FAILED, "tokenizer: the score of piece %zu is not a number", i);
         json_t *text = json_stringn(p->text, p->len);
         if (!text) return err_set(err, SAIL_FAILED, "tokenizer: piece %zu is not UTF-8", i);
         if (m->unigram)

@@ -79,6 +79,7 @@ void unigram_free(struct unigram *u)
     free(u->edge);
     free(u->node_id);
     free(u->end);
+    free(u->path.piece);
 }
 
 static void reach(struct lattice_end *e, double score, size_t start, int32_t id)
@@ -129,26 +130,31 @@ static int put_text(const struct unigram *u, const char *s, size_t n, struct ids
     return bytes ? rc : ids_push(out, u->unk, err);
 }
 
+/* The pieces of the best path, last one first; neighbouring unknown ones are one. */
+static int trace_back(struct unigram *u, size_t n, sail_err *err)
+{
+    bool joins = false;
+    int rc = SAIL_OK;
+    u->path.n = 0;
+    for (size_t stop = n, start; !rc && stop > 0; stop = start) {
+        const struct lattice_end *e = &u->end[stop];
+        const bool unknown = u->unk >= 0 && e->id == u->unk;
+        start = (size_t)e->start;
+        if (unknown && joins) {
+            struct piece *last = &u->path.piece[u->path.n - 1];
+            *last = (struct piece){start, last->n + stop - start};
+        } else if (!(rc = mem_grow(&u->path.piece, u->path.n, &u->path.capacity, sizeof *u->path.piece, err))) {
+            u->path.piece[u->path.n++] = (struct piece){start, stop - start};
+        }
+        joins = unknown;
+    }
+    return rc;
+}
+
 int unigram_encode(struct unigram *u, const char *s, size_t n, struct ids *out, sail_err *err)
 {
     int rc = best_path(u, s, n, err);
-    if (rc) return rc;
-    size_t count = 0, stop = n;
-    struct lattice_end *e = u->end;
-    // turned round in place: end[k] becomes the k-th piece from the back
-    while (stop > 0) {
-        const size_t start = (size_t)e[stop].start;
-        const int32_t id = e[stop].id;
-        const bool unknown = u->unk >= 0 && id == u->unk;
-        if (unknown && count && e[n - count + 1].id == u->unk)
-            e[n - count + 1].start = (int64_t)start;
-        else
-            e[n - count++] = (struct lattice_end){(double)stop, (int64_t)start, id};
-        stop = start;
-    }
-    while (!rc && count > 0) {
-        const struct lattice_end p = e[n - --count];
-        rc = put_text(u, s + p.start, (size_t)p.score - (size_t)p.start, out, err);
-    }
+    if (!rc) rc = trace_back(u, n, err);
+    for (size_t i = rc ? 0 : u->path.n; !rc && i-- > 0;) rc = put_text(u, s + u->path.piece[i].start, u->path.piece[i].n, out, err);
     return rc;
 }

@@ -231,6 +231,32 @@ static void stories_tokenizer(void **state)
     json_decref(j);
 }
 
+/* tokenizer.model, BPE and Unigram, against sentencepiece itself. */
+static void sentencepiece_models(void **state)
+{
+    (void)state;
+    json_t *models = json_load_file(repo_path("tests/golden/tok/spm/rows.json"), JSON_ALLOW_NUL, NULL), *rows, *row;
+    const char *name;
+    assert_non_null(models);
+    json_object_foreach(models, name, rows)
+    {
+        char folder[128];
+        struct tokenizer *t;
+        size_t i;
+        snprintf(folder, sizeof folder, "tests/golden/tok/spm/%s", name);
+        assert_ok(tokenizer_open(&t, repo_path(folder), err));
+        json_array_foreach(rows, i, row)
+        {
+            json_t *decoded = json_object_get(row, "decoded");
+            check_row(t, json_object_get(row, "text"), json_object_get(row, "ids"), false, name);
+            if (json_is_string(decoded)) check_decoded(t, json_object_get(row, "ids"), decoded, false, name);
+        }
+        print_message("%s: %zu strings\n", name, i);
+        tokenizer_close(t);
+    }
+    json_decref(models);
+}
+
 static void reference_tokenizers(void **state)
 {
     (void)state;
@@ -294,7 +320,7 @@ static void ids_outside_the_vocabulary_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stories_tokenizer), cmocka_unit_test(every_component), cmocka_unit_test(broken_files_are_refused), cmocka_unit_test(hostile_patterns_end),
-                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded),
+                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded), cmocka_unit_test(sentencepiece_models),
                                        cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
