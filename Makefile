@@ -2,7 +2,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 SEEDS ?= 1
-PACKAGES = gcc cmake ninja-build pkg-config libjansson-dev libyaml-dev libonig-dev libutf8proc-dev librandom123-dev zlib1g-dev libcmocka-dev
+PACKAGES = gcc cmake ninja-build pkg-config libjansson-dev libyaml-dev libonig-dev libutf8proc-dev librandom123-dev zlib1g-dev libzstd-dev libsnappy-dev libcmocka-dev
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CMAKE_FLAGS ?=
 

@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/.." || exit 2
 awk '
 BEGIN {
-    split("base:0 tensor:1 backend:2 config:2 template:3 tok:3 io:3 batch:3 model:4 data:4 sample:5 label:5 objective:5 optim:5 report:5 train:6 jobs:7 cli:8", pairs, " ")
+    split("base:0 tensor:1 backend:2 config:2 template:3 tok:3 io:3 parquet:3 batch:3 model:4 data:4 sample:5 label:5 objective:5 optim:5 report:5 train:6 jobs:7 cli:8", pairs, " ")
     for (i in pairs) { split(pairs[i], p, ":"); rank[p[1]] = p[2] }
 }
 FNR == 1 { split(FILENAME, part, "/"); here = part[2] }
