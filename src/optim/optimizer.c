@@ -26,21 +26,20 @@ void optimizer_defaults(struct optimizer_options *o, enum optimizer_kind kind)
 {
     *o = (struct optimizer_options){.kind = kind, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .alpha = 0.99};
     if (kind == OPTIM_ADAMW) o->weight_decay = 0.01;
-    if (kind == OPTIM_ADAFACTOR) {
-        o->beta1 = -1;
-        o->clip_threshold = 1;
-        o->decay_rate = -0.8;
-        o->eps1 = 1e-30;
-        o->eps2 = 1e-3;
-    }
+    if (kind != OPTIM_ADAFACTOR && kind != OPTIM_TORCH_ADAFACTOR) return;
+    o->beta1 = -1;
+    o->clip_threshold = 1;
+    o->decay_rate = -0.8;
+    o->eps1 = kind == OPTIM_ADAFACTOR ? 1e-30 : 0x1p-23;
+    o->eps2 = 1e-3;
 }
 
 int optimizer_kind_find(enum optimizer_kind *out, const char *name, sail_err *err)
 {
-    static const char *const names[] = {"adamw", "rmsprop", "sgd", "adafactor"};
-    for (int i = 0; i < 4; i++)
+    static const char *const names[] = {"adamw", "rmsprop", "sgd", "adafactor", "torch-adafactor"};
+    for (int i = 0; i < 5; i++)
         if (!strcmp(name, names[i])) return *out = (enum optimizer_kind)i, SAIL_OK;
-    return err_set(err, SAIL_USAGE, "--optimizer: expected adamw, rmsprop, sgd or adafactor, got '%s'", name);
+    return err_set(err, SAIL_USAGE, "--optimizer: expected adamw, rmsprop, sgd, adafactor or torch-adafactor, got '%s'", name);
 }
 
 static int add_slot(struct optimizer *o, int64_t i, const char *name, int64_t n, sail_err *err)
@@ -59,7 +58,8 @@ static int add_slots(struct optimizer *o, int64_t i, const struct optim_param *p
     switch (q->kind) {
     case OPTIM_ADAMW:
         rc = add_slot(o, i, "exp_avg", p->n, err);
-        return rc ? rc : add_slot(o, i, "exp_avg_sq", p->n, err);
+        if (!rc) rc = add_slot(o, i, "exp_avg_sq", p->n, err);
+        return rc || !q->amsgrad ? rc : add_slot(o, i, "max_exp_avg_sq", p->n, err);
     case OPTIM_RMSPROP:
         rc = add_slot(o, i, "square_avg", p->n, err);
         if (!rc && q->momentum > 0) rc = add_slot(o, i, "momentum_buffer", p->n, err);
@@ -67,6 +67,7 @@ static int add_slots(struct optimizer *o, int64_t i, const struct optim_param *p
         return rc;
     case OPTIM_SGD: return q->momentum > 0 ? add_slot(o, i, "momentum_buffer", p->n, err) : SAIL_OK;
     case OPTIM_ADAFACTOR:
+    case OPTIM_TORCH_ADAFACTOR:
         rc = rows ? add_slot(o, i, "exp_avg_sq_row", rows, err) : add_slot(o, i, "exp_avg_sq", p->n, err);
         if (!rc && rows) rc = add_slot(o, i, "exp_avg_sq_col", p->dim[p->n_dim - 1], err);
         if (!rc && q->beta1 >= 0) rc = add_slot(o, i, "exp_avg", p->n, err);
@@ -140,13 +141,15 @@ static void adamw(const struct optimizer *o, const struct optim_param *p, struct
 {
     const struct optimizer_options *q = &o->options;
     const double c1 = 1 - pow(q->beta1, (double)o->steps), c2 = sqrt(1 - pow(q->beta2, (double)o->steps)), decay = 1 - lr * decay_of(q, p);
-    float *m = s[0].data, *v = s[1].data;
+    float *m = s[0].data, *v = s[1].data, *most = s[2].data; // most: amsgrad only
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < p->n; k++) {
         const double g = p->grad[k], mk = q->beta1 * m[k] + (1 - q->beta1) * g, vk = q->beta2 * v[k] + (1 - q->beta2) * g * g;
         m[k] = (float)mk;
         v[k] = (float)vk;
-        p->value[k] = (float)(p->value[k] * decay - lr / c1 * mk / (sqrt(vk) / c2 + q->eps));
+        if (most && vk > most[k]) most[k] = (float)vk;
+        const double under = most ? most[k] : vk;
+        p->value[k] = (float)(p->value[k] * decay - lr / c1 * mk / (sqrt(under) / c2 + q->eps));
     }
 }
 
@@ -241,9 +244,40 @@ static void adafactor(const struct optimizer *o, const struct optim_param *p, st
     }
 }
 
+/* Adafactor as torch has it: the step is min(lr, 1/sqrt(t)) max(eps2, RMS(p)), eps1 a floor under the second moment's root, and lr alone decays. */
+static void torch_adafactor(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+{
+    const struct optimizer_options *q = &o->options;
+    const double t = (double)o->steps, fresh = pow(t, q->decay_rate), step = fmax(q->eps2, rms(p->value, p->n)) * fmin(lr, 1 / sqrt(t)), floor2 = q->eps1 * q->eps1;
+    const double decay = 1 - lr * decay_of(q, p);
+    const int64_t columns = p->n_dim > 1 ? p->dim[p->n_dim - 1] : p->n, rows = p->n / columns;
+    float *u = p->grad, *row = s[0].data, *column = s[1].data;
+    if (p->n_dim > 1) {
+        double row_mean = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            const double mean = rms(u + r * columns, columns);
+            row[r] = (float)(row[r] + fresh * (mean * mean - row[r]));
+            row_mean += row[r] / (double)rows;
+        }
+        for (int64_t c = 0; c < columns; c++) {
+            double sum = 0;
+            for (int64_t r = 0; r < rows; r++) sum += (double)u[r * columns + c] * u[r * columns + c];
+            column[c] = (float)(column[c] + fresh * (sum / (double)rows - column[c]));
+        }
+        for (int64_t k = 0; k < p->n; k++) u[k] = (float)(u[k] / sqrt(fmax(floor2, (double)row[k / columns] * column[k % columns] / fmax(q->eps1, row_mean))));
+    } else {
+        for (int64_t k = 0; k < p->n; k++) {
+            row[k] = (float)(row[k] + fresh * ((double)u[k] * u[k] - row[k]));
+            u[k] = (float)(u[k] / sqrt(fmax(floor2, row[k])));
+        }
+    }
+    const double clip = fmax(1, rms(u, p->n) / q->clip_threshold);
+    for (int64_t k = 0; k < p->n; k++) p->value[k] = (float)(p->value[k] * decay - step / clip * u[k]);
+}
+
 void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr)
 {
-    static void (*const update[])(const struct optimizer *, const struct optim_param *, struct slot *, double) = {adamw, rmsprop, sgd, adafactor};
+    static void (*const update[])(const struct optimizer *, const struct optim_param *, struct slot *, double) = {adamw, rmsprop, sgd, adafactor, torch_adafactor};
     BUG_ON(n != o->n, "optimizer of %lld parameters got %lld", (long long)o->n, (long long)n);
     o->steps++;
     for (int64_t i = 0; i < n; i++) update[o->options.kind](o, &p[i], o->slot[i], lr);
@@ -272,25 +306,3 @@ void optimizer_state_at(const struct optimizer *o, int64_t at, char name[64], fl
 
 int64_t optimizer_steps(const struct optimizer *o) { return o->steps; }
 void optimizer_set_steps(struct optimizer *o, int64_t steps) { o->steps = steps; }
-
-int schedule_find(enum schedule_kind *out, const char *name, sail_err *err)
-{
-    static const char *const names[] = {"constant", "linear", "cosine", "inverse-sqrt"};
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(name, names[i])) return *out = (enum schedule_kind)i, SAIL_OK;
-    return err_set(err, SAIL_USAGE, "--schedule: expected linear, cosine, constant or inverse-sqrt, got '%s'", name);
-}
-
-double schedule_factor(enum schedule_kind kind, int64_t step, int64_t warmup, int64_t total)
-{
-    const double w = (double)warmup, t = (double)step;
-    if (kind == SCHEDULE_INVERSE_SQRT) {
-        const double timescale = warmup ? w : 10000;
-        return step < warmup ? t / fmax(1, w) : 1 / sqrt((t + timescale - w) / timescale);
-    }
-    if (step < warmup) return t / fmax(1, w);
-    if (kind == SCHEDULE_CONSTANT) return 1;
-    const double progress = (t - w) / fmax(1, (double)(total - warmup));
-    if (kind == SCHEDULE_LINEAR) return fmax(0, 1 - progress);
-    return fmax(0, 0.5 * (1 + cos(3.14159265358979323846 * progress)));
-}

@@ -1,5 +1,5 @@
-/* Optimizers over lists of f32 parameters (f64 arithmetic per element is allowed), torch's forms exactly; clipping by the global norm; learning-rate
- * schedules. State is plain arrays that a checkpoint writes. */
+/* Optimizers over lists of f32 parameters (f64 arithmetic per element is allowed), torch's forms exactly; clipping by the global norm.
+ * State is plain arrays that a checkpoint writes. */
 #ifndef SAIL_OPTIM_OPTIMIZER_H
 #define SAIL_OPTIM_OPTIMIZER_H
 
@@ -8,17 +8,19 @@
 
 #include "sail.h"
 
-enum optimizer_kind { OPTIM_ADAMW, OPTIM_RMSPROP, OPTIM_SGD, OPTIM_ADAFACTOR };
+/* Adafactor twice: transformers' form and torch's, which differ in step size, decay and where epsilon goes. */
+enum optimizer_kind { OPTIM_ADAMW, OPTIM_RMSPROP, OPTIM_SGD, OPTIM_ADAFACTOR, OPTIM_TORCH_ADAFACTOR };
 struct optimizer_options {
     enum optimizer_kind kind;
     double beta1, beta2, eps, weight_decay; /* adamw */
+    bool amsgrad;                           /* adamw: the largest second moment so far */
     double alpha;                           /* rmsprop's smoothing */
     double momentum;                        /* rmsprop, sgd */
     bool nesterov, centered;
-    double clip_threshold, decay_rate, eps1, eps2; /* adafactor; beta1 < 0: none */
-    bool scale_parameter, relative_step, warmup_init;
+    double clip_threshold, decay_rate, eps1, eps2; /* both adafactors; beta1 < 0: none */
+    bool scale_parameter, relative_step, warmup_init;      /* transformers' adafactor */
 };
-void optimizer_defaults(struct optimizer_options *o, enum optimizer_kind kind); /* torch's (transformers' for adafactor) */
+void optimizer_defaults(struct optimizer_options *o, enum optimizer_kind kind); /* torch's or transformers' */
 int optimizer_kind_find(enum optimizer_kind *out, const char *name, sail_err *err);
 
 /* A parameter as the optimizer sees it: the same order at every call and after a resume. */
@@ -44,10 +46,5 @@ int64_t optimizer_state_count(const struct optimizer *o);
 void optimizer_state_at(const struct optimizer *o, int64_t i, char name[64], float **data, int64_t *n);
 int64_t optimizer_steps(const struct optimizer *o);
 void optimizer_set_steps(struct optimizer *o, int64_t steps);
-
-enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_INVERSE_SQRT };
-int schedule_find(enum schedule_kind *out, const char *name, sail_err *err);
-/* The factor of the base rate for the step-th update (0-based), transformers' definitions; constant has warm-up too. */
-double schedule_factor(enum schedule_kind kind, int64_t step, int64_t warmup, int64_t total);
 
 #endif

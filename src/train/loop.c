@@ -251,7 +251,7 @@ int run_loop(struct run *r, sail_err *err)
                            c->command_name, c->out);
     }
     if (!rc && interrupt_asked() && r->step < r->total_steps) rc = err_set(err, SAIL_FAILED, "interrupted");
-    if (!rc && !(c->keep_best && r->eval)) rc = final_save(r, err);
+    if (!rc && !c->keep_best) rc = final_save(r, err);
     if (!rc) rc = run_writer_sync(r->writer, err);
     if (!rc) rc = report_write(c->out, err);
     return rc;

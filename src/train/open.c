@@ -156,6 +156,7 @@ static int open_data(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
     const struct model_facts *f = model_facts(r->model);
+    if (c->keep_best && !c->eval_data) return err_set(err, SAIL_USAGE, "--keep-best %s needs held-out rows: give --eval-data", c->keep_best);
     int rc = text_pipeline_open(&r->text, c->model, f->eos, f->n_eos, err);
     if (!rc) rc = open_file(r, &r->data, c->data, false, err);
     if (!rc) rc = open_file(r, &r->prompts, c->prompts, true, err);
@@ -236,13 +237,20 @@ static int open_optimizer(struct run *r, sail_err *err)
     struct optimizer_options o;
     enum optimizer_kind kind;
     int rc = optimizer_kind_find(&kind, c->optimizer, err);
-    if (!rc) rc = schedule_find(&r->schedule, c->schedule, err);
+    r->schedule = (struct schedule){.warmup = c->warmup_steps, .cycles = c->cycles, .min_rate = c->min_lr_rate, .timescale = c->timescale};
+    if (!rc) rc = schedule_find(&r->schedule.kind, c->schedule, err);
     if (rc) return rc;
     optimizer_defaults(&o, kind);
     if (kind == OPTIM_ADAMW) {
         o.beta1 = c->beta1;
         o.beta2 = c->beta2;
+        o.amsgrad = c->amsgrad;
     }
+    if (kind == OPTIM_ADAMW || kind == OPTIM_RMSPROP) o.eps = c->optimizer_eps;
+    o.alpha = c->smoothing;
+    o.centered = c->centered;
+    o.nesterov = c->nesterov;
+    if (c->nesterov && (kind != OPTIM_SGD || c->momentum <= 0)) return err_set(err, SAIL_USAGE, "--nesterov needs --optimizer sgd and a --momentum above 0");
     o.weight_decay = c->weight_decay;
     o.momentum = c->momentum;
     struct param *p;

@@ -10,6 +10,7 @@
 #include "model/model.h"
 #include "objective/objective.h"
 #include "optim/optimizer.h"
+#include "optim/schedule.h"
 #include "report/run_writer.h"
 #include "sample/sampler.h"
 #include "train/preset.h"
@@ -125,7 +126,7 @@ struct run {
     struct reference_cache cache, eval_cache;
 
     struct optimizer *optimizer;
-    enum schedule_kind schedule;
+    struct schedule schedule;
     struct optim_param *param;
     int64_t n_param;
 

@@ -104,7 +104,7 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
         return err_set(err, SAIL_FAILED, "step %lld is not finite (loss %g, gradient norm %g): nothing was updated; the newest checkpoint is good",
                        (long long)r->step + 1, result->stats.loss, result->grad_norm);
     if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
-    result->learning_rate = r->config->lr * schedule_factor(r->schedule, r->step, r->config->warmup_steps, r->total_steps);
+    result->learning_rate = r->config->lr * schedule_factor(&r->schedule, r->step, r->total_steps);
     optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
     policy_params_changed(r->policy);
     result->timing.optimizer = clock_seconds() - start;

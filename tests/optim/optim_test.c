@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "optim/optimizer.h"
+#include "optim/schedule.h"
 
 static json_t *golden;
 
@@ -27,8 +28,9 @@ static double option(json_t *o, const char *key, double fallback)
 static bool make_options(struct optimizer_options *o, const char *name, json_t *all)
 {
     json_t *betas = json_object_get(all, "betas"), *eps = json_object_get(all, "eps");
-    if (!strcmp(name, "torch.AdamW") && !option(all, "amsgrad", 0)) {
+    if (!strcmp(name, "torch.AdamW")) {
         optimizer_defaults(o, OPTIM_ADAMW);
+        o->amsgrad = option(all, "amsgrad", 0) != 0;
         o->beta1 = json_number_value(json_array_get(betas, 0));
         o->beta2 = json_number_value(json_array_get(betas, 1));
         o->eps = json_number_value(eps);
@@ -45,8 +47,14 @@ static bool make_options(struct optimizer_options *o, const char *name, json_t *
         o->beta1 = option(all, "beta1", -1);
         o->scale_parameter = option(all, "scale_parameter", 0) != 0;
         o->relative_step = option(all, "relative_step", 0) != 0;
+    } else if (!strcmp(name, "torch.Adafactor")) {
+        optimizer_defaults(o, OPTIM_TORCH_ADAFACTOR);
+        o->decay_rate = option(all, "beta2_decay", 0);
+        o->clip_threshold = option(all, "d", 0);
+        o->eps1 = json_number_value(json_array_get(eps, 0));
+        o->eps2 = json_number_value(json_array_get(eps, 1));
     } else {
-        return false; // torch.Adafactor and amsgrad: forms that this program does not offer
+        return false;
     }
     o->momentum = option(all, "momentum", 0);
     o->weight_decay = option(all, "weight_decay", 0);
@@ -64,7 +72,7 @@ static void optimizers_equal_torch(void **state)
         struct optimizer_options o;
         json_t *all = json_object_get(entry, "all_options");
         const char *name = json_string_value(json_object_get(entry, "name"));
-        if (!make_options(&o, name, all)) continue;
+        if (!make_options(&o, name, all)) fail_msg("optimizer %s is not known", name);
         checked++;
         float value[2][12], grad[2][12];
         json_t *start = json_object_get(golden, "start");
@@ -89,7 +97,7 @@ static void optimizers_equal_torch(void **state)
         }
         optimizer_free(optimizer);
     }
-    assert_int_equal(checked, 11);
+    assert_int_equal(checked, 14);
 }
 
 static void clipping_equals_torch(void **state)
@@ -119,25 +127,27 @@ static void schedules_equal_transformers(void **state)
     static const struct {
         const char *name;
         enum schedule_kind kind;
-    } kinds[] = {{"linear", SCHEDULE_LINEAR}, {"cosine", SCHEDULE_COSINE}, {"constant", SCHEDULE_CONSTANT}, {"constant_with_warmup", SCHEDULE_CONSTANT}, {"inverse_sqrt", SCHEDULE_INVERSE_SQRT}};
+    } kinds[] = {{"linear", SCHEDULE_LINEAR}, {"cosine", SCHEDULE_COSINE}, {"constant", SCHEDULE_CONSTANT}, {"constant_with_warmup", SCHEDULE_CONSTANT}, {"inverse_sqrt", SCHEDULE_INVERSE_SQRT}, {"cosine_with_min_lr", SCHEDULE_COSINE}};
     json_t *entry, *value;
     size_t i, k;
     int checked = 0;
     json_array_foreach(json_object_get(golden, "schedules"), i, entry)
     {
         const char *name = json_string_value(json_object_get(entry, "name"));
-        if (json_object_size(json_object_get(entry, "options"))) continue; // options that this program does not offer
+        json_t *options = json_object_get(entry, "options");
         for (size_t s = 0; s < sizeof kinds / sizeof *kinds; s++) {
             if (strcmp(name, kinds[s].name)) continue;
             checked++;
+            const struct schedule schedule = {.kind = kinds[s].kind, .warmup = (int64_t)option(entry, "warmup", 0), .cycles = option(options, "num_cycles", 0.5),
+                                              .min_rate = option(options, "min_lr_rate", 0), .timescale = (int64_t)option(options, "timescale", 0)};
             json_array_foreach(json_object_get(entry, "values"), k, value)
             {
-                double got = option(entry, "lr", 0) * schedule_factor(kinds[s].kind, (int64_t)k, (int64_t)option(entry, "warmup", 0), (int64_t)option(entry, "total", 0));
+                double got = option(entry, "lr", 0) * schedule_factor(&schedule, (int64_t)k, (int64_t)option(entry, "total", 0));
                 assert_near(got, json_number_value(value), 1e-15, 1e-12);
             }
         }
     }
-    assert_int_equal(checked, 7);
+    assert_int_equal(checked, 10);
 }
 
 int main(void)
