@@ -44,5 +44,11 @@ int backend_thread_count(void)
 
 bool backend_bf16_fast(void) { return cpu_level() == CPU_AVX512_BF16; }
 
+enum dtype backend_compute(const char *name)
+{
+    const bool half = name ? !strcmp(name, "bf16") : backend_bf16_fast();
+    return half ? DTYPE_BF16 : DTYPE_F32;
+}
+
 bool backend_break_in(struct backend_ops *table, const char *op);
 bool backend_break(const char *op) { return backend_break_in(&active, op); }

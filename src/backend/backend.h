@@ -62,6 +62,8 @@ int backend_select(const char *name, sail_err *err);
 void backend_threads(int n); /* 0: all cores */
 int backend_thread_count(void);
 bool backend_bf16_fast(void); /* this processor has bf16 products */
+/* The type of products that "f32" or "bf16" asks for; NULL: bf16 where it is fast. */
+enum dtype backend_compute(const char *name);
 /* Measured in this process: GFLOP/s of a dot-product loop on all threads for the compute dtype (about 0.2 s). */
 double backend_peak_gflops(enum dtype compute);
 double backend_memory_gbs(void);

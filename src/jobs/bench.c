@@ -225,7 +225,7 @@ static int bench_generate(const sail_config *c, struct bench_result *b, sail_err
 int job_bench(const sail_config *c, sail_err *err)
 {
     struct bench_result b = {.what = c->action};
-    b.dtype = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    b.dtype = backend_compute(c->dtype);
     backend_threads((int)c->threads);
     int rc = config_require(c, OPTION_model, err);
     if (rc) return rc;

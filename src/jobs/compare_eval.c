@@ -20,12 +20,10 @@ struct compare_judge {
     struct rewarder *rewarder;
 };
 
-static enum dtype compute_type(const sail_config *c) { return c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32; }
-
 static int open_all(struct compare_judge *j, sail_err *err)
 {
     const sail_config *c = j->config;
-    const struct model_options o = {.compute = compute_type(c), .micro_tokens = c->micro_tokens};
+    const struct model_options o = {.compute = backend_compute(c->dtype), .micro_tokens = c->micro_tokens};
     backend_threads((int)c->threads);
     int rc = model_open(&j->start, c->model, &o, err);
     if (!rc && model_facts(j->start)->reward_head) rc = err_set(err, SAIL_USAGE, "%s is a reward model: expected a language model", c->model);
@@ -153,7 +151,7 @@ static int sample(struct compare_judge *j, struct policy policy, struct sampled_
 
 int compare_judge_run(struct compare_judge *j, const struct compare_run *run, sail_err *err)
 {
-    const struct model_options o = {.compute = compute_type(j->config), .micro_tokens = j->config->micro_tokens};
+    const struct model_options o = {.compute = backend_compute(j->config->dtype), .micro_tokens = j->config->micro_tokens};
     struct model *model = NULL;
     struct adapter *adapter = NULL;
     struct sampled_eval e = {0};

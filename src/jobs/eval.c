@@ -27,7 +27,7 @@ struct evaluation {
 static int open_models(struct evaluation *e, sail_err *err)
 {
     const sail_config *c = e->config;
-    const enum dtype compute = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    const enum dtype compute = backend_compute(c->dtype);
     const struct model_options o = {.compute = compute, .micro_tokens = c->micro_tokens};
     int rc = model_open(&e->model, c->model, &o, err);
     if (!rc && c->adapter) rc = adapter_open(&e->adapter, e->model, c->adapter, false, err);

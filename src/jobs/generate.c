@@ -24,7 +24,7 @@ struct generation {
 static int open_all(struct generation *g, sail_err *err)
 {
     const sail_config *c = g->config;
-    const enum dtype compute = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    const enum dtype compute = backend_compute(c->dtype);
     const struct model_options o = {.compute = compute, .micro_tokens = c->micro_tokens};
     int rc = model_open(&g->model, c->model, &o, err);
     if (rc) return rc;

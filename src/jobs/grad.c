@@ -41,7 +41,7 @@ static int find_objective(struct gradient *g, sail_err *err)
 static int open_all(struct gradient *g, sail_err *err)
 {
     const sail_config *c = g->config;
-    const enum dtype compute = c->dtype && c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32;
+    const enum dtype compute = c->dtype ? backend_compute(c->dtype) : DTYPE_F32;
     const struct model_options o = {.compute = compute, .train_full = !c->adapter, .backward = true, .reward_head = c->adapter && adapter_is_reward(c->adapter), .micro_tokens = c->micro_tokens};
     int rc = model_open(&g->model, c->model, &o, err);
     if (rc) return rc;

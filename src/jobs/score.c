@@ -26,7 +26,7 @@ struct scoring {
 static int open_all(struct scoring *s, sail_err *err)
 {
     const sail_config *c = s->config;
-    const struct model_options o = {.compute = c->dtype && c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32, .reward_head = c->adapter && adapter_is_reward(c->adapter), .micro_tokens = c->micro_tokens};
+    const struct model_options o = {.compute = c->dtype ? backend_compute(c->dtype) : DTYPE_F32, .reward_head = c->adapter && adapter_is_reward(c->adapter), .micro_tokens = c->micro_tokens};
     int rc = model_open(&s->model, c->model, &o, err);
     if (rc) return rc;
     const struct model_facts *f = model_facts(s->model);

@@ -13,23 +13,51 @@ enum { MAX_RUNS = 64, WIDTH = 560, HEIGHT = 240, LEFT = 58, BOTTOM = 34, TOP = 1
 
 struct run_files {
     const char *label;
+    size_t n_method; /* bytes of the label that name the method: what comes before "-seed3" */
+    int line;        /* colour and dashes: runs of one method look alike */
     json_t *metrics, *samples; /* arrays of objects */
 };
 
 struct series {
     const char *label;
     double *x, *y;
-    int n, color;
+    int n, line;
 };
 
-static void put_text(struct buf *b, const char *s)
+static void put_bytes(struct buf *b, const char *s, size_t n)
 {
-    for (; *s; s++) {
+    for (; n--; s++) {
         const char *e = *s == '<' ? "&lt;" : *s == '>' ? "&gt;" : *s == '&' ? "&amp;" : *s == '"' ? "&quot;" : NULL;
         if (e)
             buf_puts(b, e);
         else
             buf_putc(b, *s);
+    }
+}
+
+static void put_text(struct buf *b, const char *s) { put_bytes(b, s, strlen(s)); }
+
+/* Opens a line of points: eight colours, then the same with dashes. */
+static void put_line(struct buf *b, int line) { buf_printf(b, "<polyline class='c%d d%d' points='", line % 8, line / 8 % 3); }
+
+/* Bytes of "sail-pr" in "sail-pr-seed3"; all of a label of another kind. */
+static size_t method_length(const char *label)
+{
+    const char *end = label + strlen(label), *digits = end;
+    while (digits > label && digits[-1] >= '0' && digits[-1] <= '9') digits--;
+    const bool seed = digits < end && digits - label > 5 && !memcmp(digits - 5, "-seed", 5);
+    return (size_t)((seed ? digits - 5 : end) - label);
+}
+
+static void choose_lines(struct run_files *run, int n)
+{
+    int next = 0;
+    for (int k = 0; k < n; k++) {
+        run[k].n_method = method_length(run[k].label);
+        run[k].line = -1;
+        for (int i = 0; i < k && run[k].line < 0; i++)
+            if (run[i].n_method == run[k].n_method && !memcmp(run[i].label, run[k].label, run[k].n_method)) run[k].line = run[i].line;
+        if (run[k].line < 0) run[k].line = next++;
     }
 }
 
@@ -58,9 +86,9 @@ static json_t *read_lines(const char *folder, const char *name, sail_err *err)
 }
 
 /* Points of a metric over another (or over the step); NaN and absent ones are left out. */
-static struct series make_series(const struct run_files *run, const char *x, const char *y, int color)
+static struct series make_series(const struct run_files *run, const char *x, const char *y)
 {
-    struct series s = {.label = run->label, .color = color};
+    struct series s = {.label = run->label, .line = run->line};
     const size_t n = json_array_size(run->metrics);
     s.x = calloc(n + 1, sizeof *s.x);
     s.y = calloc(n + 1, sizeof *s.y);
@@ -117,7 +145,7 @@ static void put_chart(struct buf *b, const char *title, const char *x_label, con
     put_axis(b, x0, x1, false);
     for (int k = 0; k < n; k++) {
         if (!s[k].n) continue;
-        buf_printf(b, "<polyline class='c%d' points='", s[k].color % 8);
+        put_line(b, s[k].line);
         for (int i = 0; i < s[k].n; i++)
             buf_printf(b, "%.1f,%.1f ", LEFT + (s[k].x[i] - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - (s[k].y[i] - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM));
         buf_puts(b, "'/>");
@@ -131,9 +159,14 @@ static void put_legend(struct buf *b, const struct run_files *run, int n)
 {
     if (n < 2) return;
     buf_puts(b, "<p class=legend>");
+    int shown = 0;
     for (int k = 0; k < n; k++) {
-        buf_printf(b, "<span><i class='b%d'></i>", k % 8);
-        put_text(b, run[k].label);
+        if (run[k].line < shown) continue; // a seed more of a method that is there
+        shown++;
+        buf_puts(b, "<span><svg class=key viewBox='0 0 24 8'>");
+        put_line(b, run[k].line);
+        buf_puts(b, "0,4 24,4'/></svg>");
+        put_bytes(b, run[k].label, run[k].n_method);
         buf_puts(b, "</span> ");
     }
     buf_puts(b, "</p>");
@@ -158,7 +191,7 @@ static void put_charts(struct buf *b, const struct run_files *run, int n)
     buf_puts(b, "<div class=charts>");
     for (size_t c = 0; c < sizeof charts / sizeof *charts; c++) {
         struct series s[MAX_RUNS];
-        for (int k = 0; k < n; k++) s[k] = make_series(&run[k], charts[c].x, charts[c].y, k);
+        for (int k = 0; k < n; k++) s[k] = make_series(&run[k], charts[c].x, charts[c].y);
         put_chart(b, charts[c].title, charts[c].x_label, s, n);
         for (int k = 0; k < n; k++) {
             free(s[k].x);
@@ -258,8 +291,8 @@ static const char style[] =
     "figure{margin:0;padding:.6rem;border:1px solid #d9dee7;border-radius:8px}figcaption{font-weight:600;font-size:.9rem}"
     "svg{width:100%;height:auto}svg text{font-size:11px;fill:#5b6577}.g{stroke:#e5e9f0}polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}"
     ".c0{stroke:#2563eb}.c1{stroke:#dc2626}.c2{stroke:#059669}.c3{stroke:#d97706}.c4{stroke:#7c3aed}.c5{stroke:#0891b2}.c6{stroke:#be185d}.c7{stroke:#65a30d}"
-    ".legend span{margin-right:1.2rem}.legend i{display:inline-block;width:.9em;height:.9em;border-radius:2px;margin-right:.35em;vertical-align:-.1em}"
-    ".b0{background:#2563eb}.b1{background:#dc2626}.b2{background:#059669}.b3{background:#d97706}.b4{background:#7c3aed}.b5{background:#0891b2}.b6{background:#be185d}.b7{background:#65a30d}"
+    ".legend span{margin-right:1.2rem}"
+    ".d1{stroke-dasharray:7 3}.d2{stroke-dasharray:2 3}.key{width:24px;height:8px;margin-right:4px}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;margin:.5rem 0;min-width:50%}th,td{border:1px solid #d9dee7;padding:.35rem .6rem;text-align:left;vertical-align:top}"
     "caption{text-align:left;font-style:italic;white-space:pre-wrap}.samples td{min-width:220px;white-space:pre-wrap}small{color:#5b6577}"
     "@media(prefers-color-scheme:dark){body{background:#12161f;color:#e3e8f1}figure,th,td{border-color:#2c3444}.g{stroke:#242b39}svg text,small{fill:#98a3b8;color:#98a3b8}}";
@@ -293,6 +326,7 @@ int report_compare_write(const char *path, const char *title, const char *introd
         files[i] = (struct run_files){.label = run[i].label, .metrics = read_lines(run[i].folder, "metrics.jsonl", err), .samples = read_lines(run[i].folder, "samples.jsonl", err)};
         if (!files[i].metrics || !files[i].samples) rc = SAIL_FAILED;
     }
+    if (!rc) choose_lines(files, n_run);
     if (!rc) rc = write_page(path, title, introduction, files, n_run, table, n_table, err);
     for (int i = 0; i < n_run && i < MAX_RUNS; i++) {
         json_decref(files[i].metrics);

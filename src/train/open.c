@@ -66,7 +66,7 @@ static int check_mixture(const struct run *r, sail_err *err)
 static int open_models(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    const enum dtype compute = c->dtype ? (c->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32) : backend_bf16_fast() ? DTYPE_BF16 : DTYPE_F32;
+    const enum dtype compute = backend_compute(c->dtype);
     const struct model_options train = {.compute = compute, .train_full = c->full, .backward = true, .reward_head = r->reward, .micro_tokens = c->micro_tokens};
     if (c->full && c->adapter) return err_set(err, SAIL_USAGE, "--full and --adapter: an adapter is trained, or every weight, not both");
     int rc = model_open(&r->model, c->model, &train, err);
