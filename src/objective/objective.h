@@ -17,6 +17,7 @@ struct objective_params {
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
     bool revkl_on_batch;
+    double robust_rho, chi2_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
     double desirable_weight, undesirable_weight; /* unpaired rows */

@@ -7,7 +7,7 @@
  *   dp, exact      -/+ beta rho z s (1 - s)                       labels of the policy itself, expected: J = -E[H(s)]
  *   pp, sampled    -/+ beta (1 - s)(1 + pi F) - pi (F - b)
  *   pp, exact      -/+ beta pi z s (1 - s) - pi (-H(s) - b)
- *   pr             -/+ beta (P - s) - gamma (l - b)               l = P log s(z) + (1 - P) log s(-z); P = 1: a hard or drawn label
+ *   pr             -/+ beta (P - s) - gamma (l - b)               l = P log s(z) + (1 - P) log s(-z); P = 1: a hard or drawn label; robust: the worst P near it
  *
  * b is a baseline independent of the sample: none, -log 2, a number, or the mean over the route's pairs that share no completion with the pair (loo, and
  * batch, which is its other name once it is corrected for the own pair; -log 2 where there is no other). None of them changes the expectation. Stale pairs carry q->weight, which
@@ -21,10 +21,24 @@
 
 #define LOG2 0.6931471805599453
 
+/* The worst P(win) that the labeler's may stand for. The loss is linear in it with slope -z, so that the worst is at an end, where it stays as z moves a little:
+ * the gradient holds it constant (Danskin).
+ *   |P - p| <= rho (2602.20457): P = p - rho sign z, which adds rho |z| to the loss; P may leave 0..1, as in the paper's form
+ *   chi-square ball of radius nu: P = p - sqrt(nu p (1 - p)) sign z, within 0..1 */
+static double worst_label(const struct objective_params *p, const struct pair *q, double z)
+{
+    const double side = (z > 0) - (z < 0);
+    if (p->chi2_nu > 0) return fmin(1, fmax(0, q->p - side * sqrt(p->chi2_nu * q->p * (1 - q->p))));
+    return q->p - side * p->robust_rho;
+}
+
 /* The value that the score term multiplies: F, -H(s) or l. */
 static double score_value(const struct objective_params *p, const struct pair *q, double z)
 {
-    if (q->route == ROUTE_PR) return q->p * log_sigmoid(z) + (1 - q->p) * log_sigmoid(-z);
+    if (q->route == ROUTE_PR) {
+        const double shift = worst_label(p, q, z) - q->p; // log s(z) - log s(-z) = z
+        return q->p * log_sigmoid(z) + (1 - q->p) * log_sigmoid(-z) + shift * z;
+    }
     return p->label == LABEL_EXACT ? -preference_entropy(z) : log_sigmoid(z);
 }
 
@@ -82,7 +96,7 @@ static void pp_pair(const struct objective_params *p, struct batch *b, const str
 
 static void pr_pair(const struct objective_params *p, struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double z)
 {
-    const double l = score_value(p, q, z), pull = p->beta * (q->p - sigmoid(z)), score = p->gamma == 0 ? 0 : p->gamma * advantage(p, b, q, l);
+    const double l = score_value(p, q, z), pull = p->beta * (worst_label(p, q, z) - sigmoid(z)), score = p->gamma == 0 ? 0 : p->gamma * advantage(p, b, q, l);
     pair_add(b, q, scale, s, -l, -pull - score, pull - score);
 }
 
@@ -115,6 +129,11 @@ static void sail_eval(const struct objective_params *p, struct batch *b, double 
         reference_add(b, -p->revkl, s);
 }
 
+static const char *refuse(const struct objective_params *p)
+{
+    return p->robust_rho > 0 && p->chi2_nu > 0 ? "--robust-rho and --chi2-nu say in two ways how wrong a label may be: give one of them" : NULL;
+}
+
 /* At z = 0 every form of F is -log 2 and H(s) is log 2. */
 static double sail_at_reference(const struct objective_params *p, const struct pair *q)
 {
@@ -124,4 +143,4 @@ static double sail_at_reference(const struct objective_params *p, const struct p
 }
 
 const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF | READS_ROUTE | ON_REFERENCE, sail_eval, sail_at_reference,
-                                         "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", NULL, 0};
+                                         "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", refuse, 0};

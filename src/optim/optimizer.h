@@ -40,6 +40,8 @@ void optimizer_free(struct optimizer *o);
 double optimizer_grad_norm(const struct optim_param *p, int64_t n);
 /* torch's clip_grad_norm_: gradients *= min(1, max_norm / (norm + 1e-6)). */
 void optimizer_clip(const struct optim_param *p, int64_t n, double norm, double max_norm);
+/* The nearest point of the ball: values *= min(1, bound / norm), norm over all parameters, which it returns (of before). */
+double optimizer_project(const struct optim_param *p, int64_t n, double bound);
 void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr);
 /* The state as named arrays ("exp_avg.0", ...) and the step count, for checkpoints. */
 int64_t optimizer_state_count(const struct optimizer *o);

@@ -48,6 +48,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "loss", t->loss);
     put(all, "grad_norm", s->grad_norm);
     put(all, "learning_rate", s->learning_rate);
+    put(all, "param_norm", s->param_norm);
     put(all, "epoch", (double)(r->step * r->config->batch) * offline / rows);
     put(all, "num_tokens", (double)r->counts.trained_tokens);
     if (r->unpaired) collect_unpaired(r, s, all);

@@ -48,6 +48,10 @@ static int check_mixture(const struct run *r, sail_err *err)
     int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
     if (rc) return rc;
     if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
+    if ((r->params.robust_rho > 0 || r->params.chi2_nu > 0) && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
+        return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix or online-dpo");
+    if (r->params.chi2_nu > 0 && strcmp(c->pr_label, "soft"))
+        return err_set(err, SAIL_USAGE, "--chi2-nu moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", c->pr_label);
     const int64_t answers = candidates_count(r);
     if (answers > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);

@@ -95,6 +95,7 @@ struct step_timing {
 struct step_result {
     struct objective_stats stats;
     double scale, grad_norm, learning_rate;
+    double param_norm; /* before --param-bound projected it; NaN without */
     double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
     double blend_kl;                                          /* KL(what was drawn from || policy) over blended answers; NaN without any */

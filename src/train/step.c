@@ -106,6 +106,7 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
     if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
     result->learning_rate = r->config->lr * schedule_factor(&r->schedule, r->step, r->total_steps);
     optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
+    if (r->config->param_bound > 0) result->param_norm = optimizer_project(r->param, r->n_param, r->config->param_bound);
     policy_params_changed(r->policy);
     result->timing.optimizer = clock_seconds() - start;
     return SAIL_OK;
@@ -114,7 +115,7 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
 int run_step(struct run *r, struct step_result *result, sail_err *err)
 {
     const double start = clock_seconds();
-    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .answer_length = NAN};
+    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .answer_length = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);
