@@ -91,6 +91,13 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
 void batch_lay_tokens(struct batch *b);
 static inline float *batch_tokens(const struct batch *b, float *column) { return column && b->n ? column + b->token_at[0] : NULL; } /* of the first row */
 void batch_move_row(struct batch *b, int64_t to, int64_t from); /* copies all columns of a row */
+/* Rows [from, batch_group_end(b, from)) are one group. */
+static inline int64_t batch_group_end(const struct batch *b, int64_t from)
+{
+    int64_t end = from + 1;
+    while (end < b->n && b->group[end] == b->group[from]) end++;
+    return end;
+}
 const char *batch_column_name(enum batch_column c);
 
 #define BATCH_NEED(b, columns) batch_need((b), (columns), __FILE__, __LINE__)

@@ -34,6 +34,7 @@ static int find_objective(struct gradient *g, sail_err *err)
     int rc = preset_apply(p, g->config, err);
     if (rc) return rc;
     g->objective = objective_find(p->objective);
+    if (g->objective->needs & GROUPS) return err_set(err, SAIL_USAGE, "--method %s learns from rewards of sampled answers, which data rows do not have: its gradient is that of `sail align` only", p->name);
     if (g->objective->needs & COL_TOKENS) return err_set(err, SAIL_USAGE, "--method %s weighs token by token: its gradient is that of `sail align` only", p->name);
     return params_read(&g->params, g->objective, g->config, p->name, err);
 }

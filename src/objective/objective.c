@@ -18,11 +18,12 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 
 const struct objective *objective_at(int i)
 {
-    static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_nash};
+    static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_group, objective_nash};
+    static const struct objective *const singles[] = {&objective_sail, &objective_listwise, &objective_reward};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const struct objective *o = lists[k]; o->name; o++)
             if (!i--) return o;
-    return i == 0 ? &objective_sail : i == 1 ? &objective_reward : NULL;
+    return i < (int)(sizeof singles / sizeof *singles) ? singles[i] : NULL;
 }
 
 const struct objective *objective_find(const char *name)
@@ -34,7 +35,7 @@ const struct objective *objective_find(const char *name)
 
 enum coupling objective_coupling(const struct objective *o, const struct objective_params *p)
 {
-    const bool batch = o == &objective_sail && (p->baseline == BASELINE_BATCH || p->baseline == BASELINE_LOO);
+    const bool batch = (o->needs & BASELINES) && (p->baseline == BASELINE_BATCH || p->baseline == BASELINE_LOO);
     return batch ? COUPLE_BATCH : o->coupling;
 }
 

@@ -17,6 +17,7 @@ struct objective_params {
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
     bool revkl_on_batch;
+    bool scale_rewards; /* grpo: advantages over the group's standard deviation */
     double robust_rho, chi2_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
@@ -32,6 +33,9 @@ struct objective_params {
 enum {
     READS_ROUTE = 1 << 25,
     ON_REFERENCE = 1 << 26, /* a term on answers of the reference: their rows stay without a pair */
+    GROUPS = 1 << 20,     /* on the judged answers of a prompt, which are draws of the policy, instead of pairs */
+    TOKEN_MEAN = 1 << 21, /* scale is 1 / completion tokens of the optimizer batch */
+    BASELINES = 1 << 22,  /* --baseline is read: those over the batch couple it */
     SCORES_FIRST = 1 << 27, /* the first answer of a pair learns, by a score term: it is a draw of the policy, and labels never swap the two */
 };
 
@@ -141,6 +145,8 @@ static inline void pair_measure(const struct batch *b, const struct pair *q, dou
 
 extern const struct objective objective_sail;   /* sail.c */
 extern const struct objective objective_reward; /* reward.c */
+extern const struct objective objective_listwise; /* listwise.c */
+extern const struct objective objective_group[];   /* group.c; ends with a NULL name */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
 extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */

@@ -142,5 +142,5 @@ static double sail_at_reference(const struct objective_params *p, const struct p
     return p->label == LABEL_EXACT ? c * l2 : l2 - 0.5 * c * l2 * l2;
 }
 
-const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF | READS_ROUTE | ON_REFERENCE, sail_eval, sail_at_reference,
+const struct objective objective_sail = {"sail", COUPLE_PAIR, COL_PAIRS | COL_LOGP_REF | READS_ROUTE | ON_REFERENCE | BASELINES, sail_eval, sail_at_reference,
                                          "-E[F] with the gradient of the sampler and of the labels: offline, dp, pp, pr", "arXiv 2406.15567", refuse, 0};

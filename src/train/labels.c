@@ -113,11 +113,12 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
         int rc = fresh && d->prompt[i].route == ROUTE_PR ? ask(r, i, first, err) : SAIL_OK;
         if (rc) return rc;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
-        add_pairs(r, i, first, fresh);
+        if (r->pairs) add_pairs(r, i, first, fresh);
     }
     b->written |= COL_REWARD | (r->pairs ? COL_PAIRS : 0);
     measure(b, result);
     if (r->pairs) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
+    if (r->groups) r->counts.unlabelled += groups_keep_judged(b);
     result->timing.label = clock_seconds() - start;
     return SAIL_OK;
 }

@@ -52,7 +52,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "epoch", (double)(r->step * r->config->batch) * offline / rows);
     put(all, "num_tokens", (double)r->counts.trained_tokens);
     if (r->unpaired) collect_unpaired(r, s, all);
-    if (!r->pairs) return;
+    if (!r->pairs && !r->groups) return;
     if (r->reward) {
         put(all, "accuracy", t->accuracy / t->n_pair);
         put(all, "margin", t->margin / t->n_pair);
@@ -68,7 +68,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     if (r->batch.n_reference || r->params.revkl > 0) put(all, "loss/reference", t->reference);
     put(all, "logps/chosen", s->logp_chosen);
     put(all, "logps/rejected", s->logp_rejected);
-    put(all, "beta", r->params.beta);
+    if (r->pairs || r->needs_reference) put(all, "beta", r->params.beta);
     if (r->mixture.pp + r->mixture.pr <= 0) return;
     put(all, "objective/kl", s->kl);
     put(all, "objective/scores", s->score);

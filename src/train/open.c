@@ -25,7 +25,7 @@ static int read_options(struct run *r, sail_err *err)
 static bool scores_sampler(const struct run *r)
 {
     const bool sail = (r->objective->needs & READS_ROUTE) != 0;
-    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & SCORES_FIRST) != 0;
+    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & (SCORES_FIRST | GROUPS)) != 0;
 }
 
 static int check_mixture(const struct run *r, sail_err *err)
@@ -34,7 +34,7 @@ static int check_mixture(const struct run *r, sail_err *err)
     const double offline = mixture_offline(r->mixture), online = r->mixture.pp + r->mixture.pr;
     if (offline < -1e-12)
         return err_set(err, SAIL_USAGE, "mix_dp + mix_pp + mix_pr = %g: expected at most 1", c->mix_dp + c->mix_pp + c->mix_pr);
-    if (online > 0 && (!r->pairs || r->reward)) return err_set(err, SAIL_USAGE, "method %s learns from the data only: drop --mix-pp and --mix-pr", r->preset->name);
+    if (online > 0 && ((!r->pairs && !r->groups) || r->reward)) return err_set(err, SAIL_USAGE, "method %s learns from the data only: drop --mix-pp and --mix-pr", r->preset->name);
     if (r->mixture.dp + r->mixture.pp > 0 && !(r->objective->needs & READS_ROUTE))
         return err_set(err, SAIL_USAGE, "method %s does not label its own pairs: drop --mix-dp and --mix-pp, or take a sail-* method", r->preset->name);
     if ((offline > 1e-12 || r->mixture.dp > 0) && !c->data)
@@ -48,14 +48,15 @@ static int check_mixture(const struct run *r, sail_err *err)
     int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
     if (rc) return rc;
     if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
-    if ((r->params.robust_rho > 0 || r->params.chi2_nu > 0) && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
-        return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix or online-dpo");
+    const bool robust = r->params.robust_rho > 0 || r->params.chi2_nu > 0;
+    if (robust && r->objective != &objective_listwise && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
+        return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix, sail-listwise or online-dpo");
     if (r->params.chi2_nu > 0 && strcmp(c->pr_label, "soft"))
         return err_set(err, SAIL_USAGE, "--chi2-nu moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", c->pr_label);
     const int64_t answers = candidates_count(r);
     if (answers > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);
-    if (answers > 2 && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
+    if (answers > 2 && r->pairs && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
     if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
     if ((c->ref_samples > 0 || c->data_answers > 0) && scores_sampler(r))
@@ -179,7 +180,7 @@ static int open_data(struct run *r, sail_err *err)
         if (r->unpaired && d->kind != DATA_UNPAIRED)
             return err_set(err, SAIL_USAGE, "%s: method %s needs rows with a label (prompt, completion, label true or false), or preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
         if (r->unpaired && (rc = unpaired_check(r, d, err))) return rc;
-        if (!r->pairs && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
+        if (!r->pairs && !r->groups && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
     }
     return rc;
 }
@@ -297,6 +298,7 @@ static int choose_method(struct run *r, sail_err *err)
     r->pairs = (r->objective->needs & COL_PAIRS) != 0;
     r->unpaired = (r->objective->needs & COL_VERDICT) != 0;
     r->mismatched = (r->objective->needs & COL_MISMATCH) != 0;
+    r->groups = (r->objective->needs & GROUPS) != 0;
     r->needs_reference = (r->objective->needs & COL_LOGP_REF) != 0;
     r->shifts = (r->objective->needs & COL_SHIFT) != 0;
     r->reward = r->objective == &objective_reward;
@@ -306,6 +308,7 @@ static int choose_method(struct run *r, sail_err *err)
     rc = read_options(r, err);
     if (!rc) rc = check_mixture(r, err);
     if (!rc) rc = draws_check(r, scores_sampler(r), err);
+    if (!rc && r->groups) rc = groups_check(r, err);
     return rc ? rc : reference_check(r, err);
 }
 

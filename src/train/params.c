@@ -8,7 +8,8 @@ int params_read(struct objective_params *p, const struct objective *o, const sai
                                    .label_smoothing = c->label_smoothing, .center = c->center_coef, .use_margin = c->margin,
                                    .desirable_weight = c->desirable_weight, .undesirable_weight = c->undesirable_weight,
                                    .divergence = divergence_parse(c->f_divergence), .f_alpha = c->f_alpha,
-                                   .revkl = c->revkl_coef, .robust_rho = c->robust_rho, .chi2_nu = c->chi2_nu, .revkl_on_batch = !strcmp(c->revkl_on, "batch")};
+                                   .revkl = c->revkl_coef, .robust_rho = c->robust_rho, .chi2_nu = c->chi2_nu,
+                                   .scale_rewards = !strcmp(c->scale_rewards, "group"), .revkl_on_batch = !strcmp(c->revkl_on, "batch")};
     p->label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
     const int rc = baseline_parse(c->baseline, &p->baseline, &p->baseline_value, err);
     return rc ? rc : objective_check(o, p, method, err);

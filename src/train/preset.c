@@ -35,6 +35,10 @@ static const struct preset presets[] = {
     {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},
     {"sigmoid-norm", "dataset", "dataset", "sigmoid-norm", "init", "beta=0.1", "arXiv 2411.15124"},
     {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},
+    {"reinforce", "policy", "reward", "reinforce", "init", "beta=0.05 mix_pr=1 num_samples=4 baseline=batch", "arXiv 2402.14740"},
+    {"rloo", "policy", "reward", "reinforce", "init", "beta=0.05 mix_pr=1 num_samples=4 baseline=loo", "arXiv 2402.14740"},
+    {"grpo", "policy", "reward", "grpo", "none", "mix_pr=1 num_samples=8", "arXiv 2402.03300"},
+    {"grpo-kl", "policy", "reward", "grpo-kl", "init", "beta=0.04 mix_pr=1 num_samples=8", "arXiv 2402.03300"},
     {"online-ipo", "policy", "reward", "ipo", "init", "beta=1 mix_pr=1 pr_label=soft", "arXiv 2403.08635"},
     {"online-slic", "policy", "reward", "hinge", "init", "beta=0.002 mix_pr=1", "arXiv 2402.04792"},
     {"xpo", "policy + reference", "reward", "xpo", "init", "beta=0.1 alpha=1e-5 mix_pr=1 num_samples=1 ref_samples=1", "arXiv 2405.21046"},
@@ -47,6 +51,7 @@ static const struct preset presets[] = {
     {"sail-pp", "dataset + policy", "dataset + self", "sail", "init", "beta=0.1 mix_pp=0.3 pi=0.2", "arXiv 2406.15567"},
     {"sail-pr", "dataset + policy", "dataset + reward", "sail", "init", "beta=0.1 mix_pr=0.3 gamma=0.3", "arXiv 2406.15567"},
     {"sail-revkl", "dataset + policy + reference", "dataset + reward", "sail", "init", "beta=0.1 mix_pr=0.3 gamma=0.3 revkl_coef=0.001", "arXiv 2606.31524"},
+    {"sail-listwise", "policy", "reward", "listwise", "init", "beta=0.1 mix_pr=1 gamma=1 num_samples=4 robust_rho=0.05", "arXiv 2602.20457"},
     {"sail-mix", "dataset + policy", "dataset + self + reward", "sail", "init", "beta=0.1 mix_dp=0.2 mix_pp=0.15 mix_pr=0.15 rho=0.2 pi=0.2 gamma=0.3", "arXiv 2406.15567"},
 };
 enum { N_PRESET = sizeof presets / sizeof *presets };

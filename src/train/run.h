@@ -112,6 +112,7 @@ struct run {
     struct mixture mixture;
     bool pairs;          /* rows come in pairs */
     bool unpaired, mismatched; /* rows come one by one, each desirable or not; beside each a mismatched one */
+    bool groups;         /* rows are the judged answers of prompts */
     bool needs_reference, shifts; /* shifts: the objective reads the column shift */
     bool reward;         /* a reward model is trained: the column logp holds scores */
     const struct reference_rule *reference_rule;
@@ -170,6 +171,10 @@ int rollout_fill(struct run *r, struct step_result *result, sail_err *err);
 int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, const int32_t *completion, int64_t n_tok, int64_t prompt_id, int64_t group);
 /* The row of a data set that the g-th visit of the run meets: a new permutation every epoch. */
 int64_t rollout_visit(int64_t *order, int64_t *order_epoch, int64_t n, int64_t g, uint64_t seed, uint64_t salt);
+/* groups.c: what group objectives cannot learn from is refused; rows without a reward, and groups with fewer than two, leave the table (returns how many rows). */
+int groups_check(const struct run *r, sail_err *err);
+int64_t groups_keep_judged(struct batch *b);
+int64_t groups_count(const struct batch *b);
 /* candidates.c: the answers of a prompt, those of the policy first, then the reference's, then the data row's. */
 int64_t candidates_count(const struct run *r);
 enum source candidates_source(const struct run *r, const struct sampled_prompt *prompt, int64_t k); /* of its k-th answer */

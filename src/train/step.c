@@ -6,7 +6,7 @@
 #include "label/labeler.h"
 #include "train/run.h"
 
-/* Forward, coefficients and backward in one pass, micro-batch by micro-batch: the objective couples no more than a pair. */
+/* Forward, coefficients and backward in one pass, micro-batch by micro-batch: the objective couples no more than a group. */
 static int train_fused(struct run *r, struct step_result *result, sail_err *err)
 {
     struct batch *b = &r->batch, slice;
@@ -82,15 +82,17 @@ static void measure(struct run *r, struct step_result *result)
     for (int64_t i = 0; r->unpaired && i < b->n; i++)
         *(b->verdict[i] == VERDICT_DESIRABLE ? &result->logp_chosen : &result->logp_rejected) +=
             b->logp[i] / (b->verdict[i] == VERDICT_DESIRABLE ? result->stats.n_desirable : result->stats.n_undesirable);
+    if (!b->n_pair && !r->unpaired) result->logp_chosen = result->logp_rejected = NAN;
     result->n_pair = b->n_pair;
     r->counts.trained_tokens += result->timing.tokens;
 }
 
-/* Loss terms are means over the labelled pairs, or the unpaired rows, of the whole batch; sft's over its completion tokens. */
+/* Loss terms are means over the labelled pairs, the unpaired rows or the groups of the whole batch; those of sft and GRPO over its completion tokens. */
 static double loss_scale(const struct run *r)
 {
     const struct batch *b = &r->batch;
     if (r->pairs) return b->n_pair ? 1.0 / (double)b->n_pair : 0;
+    if (r->groups && !(r->objective->needs & TOKEN_MEAN)) return b->n ? 1.0 / (double)groups_count(b) : 0;
     int64_t n = 0;
     for (int64_t i = 0; i < b->n; i++) n += r->unpaired ? b->verdict[i] != VERDICT_MISMATCHED : b->n_tok[i];
     return n ? 1.0 / (double)n : 0;
@@ -125,7 +127,7 @@ int run_step(struct run *r, struct step_result *result, sail_err *err)
     result->scale = loss_scale(r);
     policy_zero_grad(r->policy);
     const double train = clock_seconds();
-    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_PAIR && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
+    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
     rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
     result->timing.train = clock_seconds() - train - result->timing.reference;

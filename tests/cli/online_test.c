@@ -18,7 +18,8 @@ static double metric(const char *run, int step, const char *name)
     return value;
 }
 
-static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch"};
+static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
+                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl"};
 
 /* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. */
 static void every_method_runs_by_name(void **state)
@@ -72,6 +73,15 @@ static const struct {
     {"--method simpo --mix-pr 1 --ref-samples 1", "no reference to sample from"},
     {"--method online-dpo --ref-samples 1 --replay-steps 2", "drop --ref-samples"},
     {"--method online-ipo --revkl-coef 0.1", "take a sail-* method"},
+    {"--method online-ipo --robust-rho 0.1", "take sail-pr"},
+    {"--method online-dpo --chi2-nu 0.1", "--pr-label soft"},
+    {"--method online-dpo --chi2-nu 0.1 --robust-rho 0.1 --pr-label soft", "give one of them"},
+    {"--method sail-listwise --chi2-nu 0.1", "drop it, or take sail-pr"},
+    {"--method grpo --replay-steps 2", "drop --replay-steps"},
+    {"--method rloo --pairing all", "drop it"},
+    {"--method rloo --baseline log2", "loo, batch, none or a number"},
+    {"--method grpo --ref-samples 1", "no reference to sample from"},
+    {"--method rloo --ref-samples 1", "needs answers of the policy"},
     {"--method sft --mix-pr 1", "learns from the data only: drop"},
 };
 

@@ -150,11 +150,24 @@ static void schedules_equal_transformers(void **state)
     assert_int_equal(checked, 10);
 }
 
+/* Outside the ball: onto its surface, directions kept; inside: untouched. */
+static void projection_is_the_nearest_point(void **state)
+{
+    (void)state;
+    float a[3] = {3, 0, -4}, b[2] = {12, 0}, grad[3] = {0};
+    const struct optim_param p[2] = {{"a", a, grad, 3, 1, {3}, true}, {"b", b, grad, 2, 1, {2}, true}};
+    assert_near(optimizer_project(p, 2, 13.5), 13, 1e-12, 0);
+    assert_true(a[0] == 3 && a[2] == -4 && b[0] == 12);
+    assert_near(optimizer_project(p, 2, 6.5), 13, 1e-12, 0);
+    assert_true(a[0] == 1.5f && a[1] == 0 && a[2] == -2 && b[0] == 6 && b[1] == 0);
+    assert_near(optimizer_project(p, 2, 1e9), 6.5, 1e-12, 0);
+}
+
 int main(void)
 {
     golden = json_load_file(repo_path("tests/golden/optim.json"), 0, NULL);
     if (!golden) return fprintf(stderr, "tests/golden/optim.json is missing\n"), 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(optimizers_equal_torch), cmocka_unit_test(clipping_equals_torch), cmocka_unit_test(schedules_equal_transformers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(optimizers_equal_torch), cmocka_unit_test(clipping_equals_torch), cmocka_unit_test(projection_is_the_nearest_point), cmocka_unit_test(schedules_equal_transformers)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     json_decref(golden);
     return failed;
