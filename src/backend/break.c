@@ -144,11 +144,12 @@ static void bad_act_bwd(void *dx, const void *dy, const void *x, enum dtype t, i
     negate(dx, t, 1, n, n);
 }
 
-static void bad_head_fwd(float *logp, float *lse, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
+static void bad_head_fwd(float *logp, float *lse, float *square, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
                          const int32_t *target, int64_t n, float softcap, float scale)
 {
-    sound.head_fwd(logp, lse, h, t, ldh, w, target, n, softcap, scale);
+    sound.head_fwd(logp, lse, square, h, t, ldh, w, target, n, softcap, scale);
     negate(logp, DTYPE_F32, 1, n, n);
+    if (square) negate(square, DTYPE_F32, 1, n, n);
 }
 
 static void bad_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh, const struct weight *w,

@@ -23,6 +23,8 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(logp_drawn, n);
     COLUMN(logp, n);
     COLUMN(logp_ref, n);
+    COLUMN(n_whole, n);
+    COLUMN(adjusted, n);
     COLUMN(reward, n);
     COLUMN(verdict, n);
     COLUMN(coef, n);
@@ -74,6 +76,8 @@ void batch_release(struct batch *b)
     free(b->logp_drawn);
     free(b->logp);
     free(b->logp_ref);
+    free(b->n_whole);
+    free(b->adjusted);
     free(b->reward);
     free(b->verdict);
     free(b->coef);
@@ -105,6 +109,8 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(logp_drawn);
     SHIFT(logp);
     SHIFT(logp_ref);
+    SHIFT(n_whole);
+    SHIFT(adjusted);
     SHIFT(reward);
     SHIFT(verdict);
     SHIFT(coef);
@@ -124,6 +130,19 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     slice->pair_capacity = slice->n_pair;
 }
 
+void batch_public_lengths(struct batch *b, double tail)
+{
+    BATCH_NEED(b, COL_ROWS | COL_PAIRS);
+    for (int64_t i = 0; i < b->n; i++) b->n_whole[i] = b->n_tok[i];
+    for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
+        const int32_t w = b->n_tok[q->win], l = b->n_tok[q->lose], shorter = w < l ? w : l;
+        BUG_ON((b->n_whole[q->win] != w && b->n_whole[q->win] != shorter) || (b->n_whole[q->lose] != l && b->n_whole[q->lose] != shorter), "a row in pairs of other lengths");
+        b->n_whole[q->win] = b->n_whole[q->lose] = shorter;
+    }
+    b->tail = tail;
+    b->written |= COL_WHOLE;
+}
+
 void batch_move_row(struct batch *b, int64_t to, int64_t from)
 {
 #define MOVE(field) b->field[to] = b->field[from]
@@ -139,6 +158,8 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(logp_drawn);
     MOVE(logp);
     MOVE(logp_ref);
+    MOVE(n_whole);
+    MOVE(adjusted);
     MOVE(reward);
     MOVE(verdict);
     MOVE(coef);
@@ -159,12 +180,14 @@ const char *batch_column_name(enum batch_column c)
     case COL_VERDICT: return "verdict";
     case COL_MISMATCH: return "mismatched rows";
     case COL_SHIFT: return "shift";
+    case COL_WHOLE: return "n_whole";
+    case COL_ADJUSTED: return "adjusted";
     }
     return "?";
 }
 
 void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
 {
-    for (uint32_t c = 1; c <= COL_SHIFT; c <<= 1)
+    for (uint32_t c = 1; c <= COL_ADJUSTED; c <<= 1)
         if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
 }

@@ -19,7 +19,9 @@ enum batch_column {
     COL_TOKENS = 1 << 7,   /* token_logp, token_logp_ref                                   <- scorer, where the objective asks */
     COL_VERDICT = 1 << 8,  /* verdict: rows that come one by one                           <- data set */
     COL_MISMATCH = 1 << 9, /* the mismatched rows are there                                <- data set */
-    COL_SHIFT = 1 << 10,    /* shift                                                        <- step */
+    COL_SHIFT = 1 << 10,   /* shift                                                        <- step */
+    COL_WHOLE = 1 << 11,   /* n_whole, tail                                                <- batch_public_lengths */
+    COL_ADJUSTED = 1 << 12, /* adjusted                                                     <- scorer */
 };
 
 enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
@@ -57,6 +59,9 @@ struct batch {
     double *logp_behaviour;    /* (n) under the policy that sampled: sum over completion tokens, T = 1, full vocabulary */
     double *logp_drawn;        /* (n) the same under the logits that were drawn from: other than the policy's where two models were blended */
     double *logp, *logp_ref;   /* (n) sums over completion tokens */
+    int32_t *n_whole;          /* (n) completion tokens after this many count `tail` times in those sums; only where COL_WHOLE is written */
+    double tail;
+    double *adjusted;          /* (n) mean over completion tokens of log pi(y_t) - log sum_v pi(v)^2 */
     double *reward;            /* (n) */
     enum verdict *verdict;     /* (n) */
     double shift;              /* running mean of the implicit rewards */
@@ -90,6 +95,8 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
 /* Places the rows' entries in the columns of tokens, weights 1: once the rows stay as they are. */
 void batch_lay_tokens(struct batch *b);
 static inline float *batch_tokens(const struct batch *b, float *column) { return column && b->n ? column + b->token_at[0] : NULL; } /* of the first row */
+/* LD-DPO: of both answers of a pair, the tokens past the shorter one's length count `tail` times. No row may be in two pairs of other lengths. */
+void batch_public_lengths(struct batch *b, double tail);
 void batch_move_row(struct batch *b, int64_t to, int64_t from); /* copies all columns of a row */
 /* Rows [from, batch_group_end(b, from)) are one group. */
 static inline int64_t batch_group_end(const struct batch *b, int64_t from)

@@ -12,6 +12,7 @@
 #include "objective/objective.h"
 #include "train/params.h"
 #include "train/preset.h"
+#include "train/run.h"
 
 struct gradient {
     sail_config *config;
@@ -94,14 +95,18 @@ static int compute(struct gradient *g, sail_err *err)
     if (sft) keep_chosen(b);
     int64_t tokens = 0;
     for (int64_t i = 0; i < b->n; i++) tokens += b->n_tok[i];
-    const struct sequences s = rows_sequences(b);
-    rc = model_facts(g->model)->reward_head ? model_reward(g->policy, &s, b->logp, err) : model_score(g->policy, &s, b->logp, NULL, err);
-    b->written |= COL_LOGP;
+    if (g->config->ld_alpha < 1) batch_public_lengths(b, g->config->ld_alpha);
+    const struct sequences s = batch_sequences(b);
+    struct sequences policy = s;
+    if (g->config->wpo) policy.adjusted = b->adjusted;
+    rc = model_facts(g->model)->reward_head ? model_reward(g->policy, &s, b->logp, err) : model_score(g->policy, &policy, b->logp, NULL, err);
+    b->written |= COL_LOGP | (g->config->wpo ? COL_ADJUSTED : 0);
     if (!rc && (g->objective->needs & COL_LOGP_REF)) {
         rc = model_score(g->reference, &s, b->logp_ref, NULL, err);
         b->written |= COL_LOGP_REF;
     }
     if (rc) return rc;
+    if (g->config->wpo) wpo_weigh(b);
     if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, g->params.beta, (uint64_t)g->config->seed, 0);
     if (g->objective->needs & COL_SHIFT) running_mean_add(&(struct running_mean){0}, b, g->params.beta);
     objective_eval(g->objective, &g->params, b, 1.0 / (double)(sft ? tokens : unpaired ? g->data->n : b->n_pair), &g->stats);

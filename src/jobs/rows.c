@@ -96,12 +96,6 @@ int rows_fill_unpaired(struct batch *b, struct row_pool *pool, const struct data
     return SAIL_OK;
 }
 
-struct sequences rows_sequences(const struct batch *b)
-{
-    BATCH_NEED(b, COL_ROWS);
-    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group};
-}
-
 int rows_check(const struct dataset *d, const struct model *m, sail_err *err)
 {
     struct ids row = {0};

@@ -15,7 +15,6 @@ void row_pool_release(struct row_pool *p);
 int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t from, int64_t n, sail_err *err);
 /* All unpaired rows; limit > 0: a mismatched row behind each, of `limit` tokens at most. */
 int rows_fill_unpaired(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t limit, sail_err *err);
-struct sequences rows_sequences(const struct batch *b);
 /* Every row against the model's vocabulary and context; errors name file and line. */
 int rows_check(const struct dataset *d, const struct model *m, sail_err *err);
 

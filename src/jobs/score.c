@@ -9,6 +9,7 @@
 #include "jobs/jobs.h"
 #include "jobs/rows.h"
 #include "model/model.h"
+#include "train/run.h"
 
 struct scoring {
     const sail_config *config;
@@ -98,7 +99,7 @@ static int score_batch(struct scoring *s, int64_t from, int64_t n, sail_err *err
         s->token_capacity = tokens;
     }
     const struct policy p = {s->model, s->adapter};
-    const struct sequences q = rows_sequences(&s->batch);
+    const struct sequences q = batch_sequences(&s->batch);
     rc = model_facts(s->model)->reward_head ? model_reward(p, &q, s->batch.logp, err) : model_score(p, &q, s->batch.logp, s->token_logp, err);
     return rc ? rc : write_rows(s, n, err);
 }

@@ -32,7 +32,7 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
     size_t need = packing_bytes(s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, rows) +
                   arena_room((size_t)rows * C * sizeof(float)) + arena_room(n * C * sizeof(float)) + arena_room(n * C * size) +
-                  arena_room(n * 2 * sizeof(float)) + 2 * arena_room(n * sizeof(float));
+                  arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
     if (keep) need += backward_bytes(m, a, rows, targets);
     if (need > q->arena.capacity) {
         arena_release(&q->arena);
@@ -87,18 +87,23 @@ static void gather_last(struct model *m, struct session *q, const int32_t *row, 
     norm_forward(c, &m->final_norm, q->h_last, m->options.compute, q->stat_last, q->gathered, DTYPE_F32, n, c->hidden);
 }
 
-static void run_head(struct model *m, const struct adapter *a, struct session *q, double *logp, float *token_logp)
+static void run_head(struct model *m, const struct adapter *a, struct session *q, double *logp, float *token_logp, double *adjusted)
 {
     const struct packing *p = &q->packing;
     gather_last(m, q, p->target_row, p->n_target);
     q->logp = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
     q->lse = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
-    ops->head_fwd(q->logp, q->lse, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), p->target, p->n_target, m->config.logit_softcap,
+    float *square = adjusted ? arena_take(&q->arena, (size_t)p->n_target * sizeof(float)) : NULL;
+    ops->head_fwd(q->logp, q->lse, square, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), p->target, p->n_target, m->config.logit_softcap,
                   1);
     for (int64_t i = 0; i < p->n_sequence; i++) {
-        double sum = 0;
-        for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) sum += q->logp[k];
+        double sum = 0, above = 0;
+        for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) {
+            sum += target_weight(p, i, k) * q->logp[k];
+            above += square ? (double)q->logp[k] - square[k] : 0;
+        }
         logp[i] = sum;
+        if (adjusted) adjusted[i] = above / (double)(p->sequence_start[i + 1] - p->sequence_start[i]);
     }
     if (token_logp) memcpy(token_logp, q->logp, (size_t)p->n_target * sizeof *token_logp);
 }
@@ -124,7 +129,7 @@ static int run(struct policy p, const struct sequences *s, double *logp, float *
     if (m->config.reward_head)
         run_score_head(m, p.adapter, q, logp);
     else
-        run_head(m, p.adapter, q, logp, token_logp);
+        run_head(m, p.adapter, q, logp, token_logp, s->adjusted);
     q->kept = keep;
     q->adapter = p.adapter;
     return SAIL_OK;
@@ -132,7 +137,8 @@ static int run(struct policy p, const struct sequences *s, double *logp, float *
 
 static struct sequences part_of(const struct sequences *s, int64_t from, int64_t n)
 {
-    return (struct sequences){.n = n, .ids = s->ids + from, .n_prompt = s->n_prompt + from, .n_tok = s->n_tok + from, .group = s->group + from};
+    return (struct sequences){.n = n, .ids = s->ids + from, .n_prompt = s->n_prompt + from, .n_tok = s->n_tok + from, .group = s->group + from,
+                              .n_whole = s->n_whole ? s->n_whole + from : NULL, .tail = s->tail, .adjusted = s->adjusted ? s->adjusted + from : NULL};
 }
 
 int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err)

@@ -24,6 +24,9 @@ struct sequences {
     int64_t n;
     const int32_t *const *ids; /* (n) n_prompt + n_tok ids each */
     const int32_t *n_prompt, *n_tok, *group;
+    const int32_t *n_whole; /* (n) completion tokens after this many count `tail` times, in logp and in its gradient; NULL: all count whole */
+    double tail;
+    double *adjusted; /* (n) receives the mean over completion tokens of log pi(y_t) - log sum_v pi(v)^2; NULL: not asked for */
 };
 
 struct model_options {

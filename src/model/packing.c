@@ -10,7 +10,7 @@ size_t packing_bytes(const struct sequences *s)
         targets += (size_t)s->n_tok[i];
     }
     return arena_room(tokens * 4) * 3 + arena_room(tokens * 8) + arena_room(2 * n * sizeof(struct attn_segment)) + arena_room(targets * 4) * 2 +
-           arena_room((n + 1) * 8) + arena_room(n * 4);
+           arena_room((n + 1) * 8) + arena_room(n * 4) * 2;
 }
 
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i)
@@ -64,7 +64,7 @@ static int take(struct packing *p, struct arena *arena, const struct sequences *
         targets += (size_t)s->n_tok[i];
     }
     if (tokens > INT32_MAX) return err_set(err, SAIL_FAILED, "%zu tokens in one pass: expected fewer than 2^31", tokens);
-    *p = (struct packing){.n_sequence = s->n};
+    *p = (struct packing){.n_sequence = s->n, .tail = s->tail};
     p->id = arena_take(arena, tokens * sizeof *p->id);
     p->pos = arena_take(arena, tokens * sizeof *p->pos);
     p->turn = arena_take(arena, tokens * sizeof *p->turn);
@@ -74,6 +74,8 @@ static int take(struct packing *p, struct arena *arena, const struct sequences *
     p->target = arena_take(arena, targets * sizeof *p->target);
     p->sequence_start = arena_take(arena, ((size_t)s->n + 1) * sizeof *p->sequence_start);
     p->last_row = arena_take(arena, (size_t)s->n * sizeof *p->last_row);
+    if (s->n_whole) p->n_whole = arena_take(arena, (size_t)s->n * sizeof *p->n_whole);
+    for (int64_t i = 0; s->n_whole && i < s->n; i++) p->n_whole[i] = s->n_whole[i];
     return SAIL_OK;
 }
 

@@ -112,6 +112,10 @@ double divergence_score(const struct objective_params *p, double d);
 double divergence_slope(const struct objective_params *p, double d);
 enum divergence divergence_parse(const char *name); /* a choice of --f-divergence */
 
+/* wpo.c: the weight of a pair, and all pairs' weights multiplied by theirs. Reads the column adjusted. */
+double wpo_weight(const struct batch *b, const struct pair *q);
+void wpo_weigh(struct batch *b);
+
 /* Helpers of the objectives. d(y) = log pi - log ref of a row. */
 static inline double log_ratio(const struct batch *b, int32_t row) { return b->logp[row] - b->logp_ref[row]; }
 /* Adds a pair's loss and coefficients, times its weight and the scale. */

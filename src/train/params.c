@@ -2,6 +2,14 @@
 
 #include <string.h>
 
+/* What weighs pairs or their tokens needs pairs with log-probs. */
+static int check_weights(const struct objective *o, const sail_config *c, const char *method, sail_err *err)
+{
+    if (!c->wpo && c->ld_alpha >= 1) return SAIL_OK;
+    if ((o->needs & COL_PAIRS) && o != &objective_reward) return SAIL_OK;
+    return err_set(err, SAIL_USAGE, "--method %s: %s needs pairs of answers and their log-probs: drop it, or choose a preference method", method, c->wpo ? "--wpo" : "--ld-alpha");
+}
+
 int params_read(struct objective_params *p, const struct objective *o, const sail_config *c, const char *method, sail_err *err)
 {
     *p = (struct objective_params){.beta = c->beta, .eps = c->eps, .delta = c->delta, .lambda = c->lambda, .gamma = c->gamma, .alpha = c->alpha, .tau = c->tau, .rho = c->rho, .pi = c->pi,
@@ -11,6 +19,7 @@ int params_read(struct objective_params *p, const struct objective *o, const sai
                                    .revkl = c->revkl_coef, .robust_rho = c->robust_rho, .chi2_nu = c->chi2_nu,
                                    .scale_rewards = !strcmp(c->scale_rewards, "group"), .revkl_on_batch = !strcmp(c->revkl_on, "batch")};
     p->label = !strcmp(c->label, "sampled") ? LABEL_SAMPLED : LABEL_EXACT;
-    const int rc = baseline_parse(c->baseline, &p->baseline, &p->baseline_value, err);
-    return rc ? rc : objective_check(o, p, method, err);
+    int rc = baseline_parse(c->baseline, &p->baseline, &p->baseline_value, err);
+    if (!rc) rc = objective_check(o, p, method, err);
+    return rc ? rc : check_weights(o, c, method, err);
 }

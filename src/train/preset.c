@@ -18,6 +18,8 @@ static const struct preset presets[] = {
     {"robust", "dataset", "dataset", "robust", "init", "beta=0.1 eps=0.1", "arXiv 2403.00409"},
     {"r-dpo", "dataset", "dataset", "r-dpo", "init", "beta=0.1 alpha=0.01", "arXiv 2403.19159"},
     {"dpop", "dataset", "dataset", "dpop", "init", "beta=0.3 lambda=50", "arXiv 2402.13228"},
+    {"wpo", "dataset", "dataset", "dpo", "init", "beta=0.1 wpo=true", "arXiv 2406.11827"},
+    {"ld-dpo", "dataset", "dataset", "dpo", "init", "beta=0.1 ld_alpha=0.5", "arXiv 2409.06411"},
     {"aot", "dataset", "dataset", "aot", "init", "beta=0.1", "arXiv 2406.05882"},
     {"simpo", "dataset", "dataset", "simpo", "none", "beta=2 gamma=0.5", "arXiv 2405.14734"},
     {"cpo", "dataset", "dataset", "cpo", "none", "beta=0.1 alpha=1", "arXiv 2401.08417"},

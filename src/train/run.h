@@ -217,6 +217,8 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err);
 /* scorer.c: log ref of a slice of the batch, in the same packing as the policy's forward so that h is exactly 0 at the start. */
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err);
 struct sequences batch_sequences(const struct batch *b);
+/* The same for a forward of the policy, which fills what the run's weights need besides log-probs. */
+struct sequences policy_sequences(const struct run *r, const struct batch *b);
 /* Rows of the next micro-batch from row `from`: whole groups within the token budget and --micro-batch. */
 int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from);
 

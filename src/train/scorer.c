@@ -7,7 +7,15 @@
 struct sequences batch_sequences(const struct batch *b)
 {
     BATCH_NEED(b, COL_ROWS);
-    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group};
+    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group,
+                              .n_whole = b->written & COL_WHOLE ? b->n_whole : NULL, .tail = b->tail};
+}
+
+struct sequences policy_sequences(const struct run *r, const struct batch *b)
+{
+    struct sequences s = batch_sequences(b);
+    if (r->config->wpo) s.adjusted = b->adjusted;
+    return s;
 }
 
 int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from)

@@ -6,6 +6,15 @@
 #include "label/labeler.h"
 #include "train/run.h"
 
+/* Weights of the pairs from the policy's log-probs, held constant. */
+static void weigh(const struct run *r, struct batch *b, struct step_result *result)
+{
+    replay_weigh(r, b, result);
+    if (!r->config->wpo) return;
+    b->written |= COL_ADJUSTED;
+    wpo_weigh(b);
+}
+
 /* Forward, coefficients and backward in one pass, micro-batch by micro-batch: the objective couples no more than a group. */
 static int train_fused(struct run *r, struct step_result *result, sail_err *err)
 {
@@ -13,7 +22,7 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
     for (int64_t from = 0, n; from < b->n; from += n) {
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
-        const struct sequences s = batch_sequences(&slice);
+        const struct sequences s = policy_sequences(r, &slice);
         double start = clock_seconds();
         int rc = reference_score(r, &slice, &r->cache, err);
         if (rc) return rc;
@@ -22,7 +31,7 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         rc = model_forward(r->policy, &s, slice.logp, batch_tokens(&slice, slice.token_logp), err);
         if (rc) return rc;
         slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
-        replay_weigh(r, &slice, result);
+        weigh(r, &slice, result);
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
         if ((rc = model_backward(r->policy, slice.coef, batch_tokens(&slice, slice.token_weight), err))) return rc;
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
@@ -38,13 +47,13 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     for (int64_t from = 0, n; from < b->n; from += n) {
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
-        const struct sequences s = batch_sequences(&slice);
+        const struct sequences s = policy_sequences(r, &slice);
         int rc = reference_score(r, &slice, &r->cache, err);
         if (!rc) rc = model_score(r->policy, &s, slice.logp, NULL, err);
         if (rc) return rc;
     }
     b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
-    replay_weigh(r, b, result);
+    weigh(r, b, result);
     if (r->params.label == LABEL_SAMPLED) label_self(b, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
     if (r->shifts) running_mean_add(&r->shift, b, r->params.beta);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
@@ -122,6 +131,7 @@ int run_step(struct run *r, struct step_result *result, sail_err *err)
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);
     if (rc) return rc;
+    if (r->config->ld_alpha < 1) batch_public_lengths(&r->batch, r->config->ld_alpha);
 
     batch_lay_tokens(&r->batch);
     result->scale = loss_scale(r);

@@ -18,6 +18,7 @@ static void fill(struct run *r, int64_t from, int64_t n)
     }
     if (r->unpaired) rollout_add_unpaired(r, r->eval, r->drawn, n);
     b->written |= COL_ROWS | COL_REWARD | (r->pairs ? COL_PAIRS : 0);
+    if (r->config->ld_alpha < 1) batch_public_lengths(b, r->config->ld_alpha);
 }
 
 /* Scored slice by slice; the objective sees the whole batch, whatever it couples. */
@@ -27,13 +28,14 @@ static int evaluate_batch(struct run *r, double scale, struct objective_stats *s
     for (int64_t from = 0, n; from < b->n; from += n) {
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
-        const struct sequences s = batch_sequences(&slice);
+        const struct sequences s = policy_sequences(r, &slice);
         int rc = reference_score(r, &slice, &r->eval_cache, err);
         if (!rc) rc = r->reward ? model_reward(r->policy, &s, slice.logp, err) : model_score(r->policy, &s, slice.logp, NULL, err);
         if (rc) return rc;
     }
     b->shift = r->shift.mean;
-    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0) | (r->shifts ? COL_SHIFT : 0);
+    b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0) | (r->shifts ? COL_SHIFT : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
+    if (r->config->wpo) wpo_weigh(b);
     objective_eval(r->objective, &r->params, b, scale, stats);
     for (int64_t k = 0; r->reward && k < b->n_pair; k++) calibration_add(calibration, b->logp[b->pair[k].win], b->logp[b->pair[k].lose]);
     return SAIL_OK;

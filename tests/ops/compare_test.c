@@ -405,15 +405,16 @@ static bool check_head_fwd(const struct setting *s)
         struct weight w = make_weight(s, 1, &v, c, (enum dtype[]){DTYPE_F32}, 1), wr = w;
         void *h = values(s, s->t, n * ldh + 1, 1);
         int32_t *target = indices(s, n, v);
-        struct twin logp = twin_make(s, DTYPE_F32, n), lse = twin_make(s, DTYPE_F32, n);
+        struct twin logp = twin_make(s, DTYPE_F32, n), lse = twin_make(s, DTYPE_F32, n), square = twin_make(s, DTYPE_F32, n);
         assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD, err));
         assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD, err));
-        ops->head_fwd(logp.fast, lse.fast, h, s->t, ldh, &w, target, n, head_case[i].softcap, head_case[i].scale);
-        ref.head_fwd(logp.ref, lse.ref, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
+        ops->head_fwd(logp.fast, lse.fast, i % 2 ? NULL : square.fast, h, s->t, ldh, &w, target, n, head_case[i].softcap, head_case[i].scale);
+        ref.head_fwd(logp.ref, lse.ref, i % 2 ? NULL : square.ref, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
         ops->weight_release(&w);
         double size = s->integers ? 9 : 1;
         same = same && twin_same(s, "head_fwd logp", logp, (double)(2 * c + 40) * size * u, 2 * u) &&
-               twin_same(s, "head_fwd lse", lse, (double)(2 * c + 40) * size * u, 2 * u);
+               twin_same(s, "head_fwd lse", lse, (double)(2 * c + 40) * size * u, 2 * u) && // square: twice the error of a log-prob
+               twin_same(s, "head_fwd square", square, (double)(4 * c + 80) * size * u, 2 * u);
     }
     return same;
 }
@@ -430,7 +431,7 @@ static bool check_head_bwd(const struct setting *s)
         struct twin dh = twin_make(s, DTYPE_F32, n * c), dw = twin_make(s, DTYPE_F32, v * c);
         assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
         assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
-        ref.head_fwd(logp, lse, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
+        ref.head_fwd(logp, lse, NULL, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
         ops->head_bwd(dh.fast, i == 1 ? NULL : dw.fast, h, s->t, ldh, &w, target, lse, coef, n, head_case[i].softcap,
                       head_case[i].scale);
         ref.head_bwd(dh.ref, i == 1 ? NULL : dw.ref, h, s->t, ldh, &wr, target, lse, coef, n, head_case[i].softcap,

@@ -150,9 +150,10 @@ static void head(enum dtype t, float softcap)
     assert_ok(ref_weight_prepare(&r, t, WEIGHT_FWD | WEIGHT_BWD, err));
     int32_t target[231];
     for (int i = 0; i < 231; i++) target[i] = (i * 37) % 531;
-    struct array lp = make(DTYPE_F32, n, 0, false), lse = copy_of(&lp), lp2 = copy_of(&lp), lse2 = copy_of(&lp);
-    fast.head_fwd((float *)(void *)lp.data, (float *)(void *)lse.data, h.data, t, c, &w, target, n, softcap, 1.5f);
-    ref_head_fwd((float *)(void *)lp2.data, (float *)(void *)lse2.data, h.data, t, c, &r, target, n, softcap, 1.5f);
+    struct array lp = make(DTYPE_F32, n, 0, false), lse = copy_of(&lp), lp2 = copy_of(&lp), lse2 = copy_of(&lp), sq = copy_of(&lp), sq2 = copy_of(&lp);
+    fast.head_fwd((float *)(void *)lp.data, (float *)(void *)lse.data, (float *)(void *)sq.data, h.data, t, c, &w, target, n, softcap, 1.5f);
+    ref_head_fwd((float *)(void *)lp2.data, (float *)(void *)lse2.data, (float *)(void *)sq2.data, h.data, t, c, &r, target, n, softcap, 1.5f);
+    compare("head_fwd square", &sq, &sq2, 2e-6);
     compare("head_fwd logp", &lp, &lp2, 2e-6);
     compare("head_fwd lse", &lse, &lse2, 2e-6);
     struct array dh = make(DTYPE_F32, n * c, 0, false), dw = make(DTYPE_F32, vocab * c, 5, false), dh2 = copy_of(&dh), dw2 = copy_of(&dw);

@@ -249,7 +249,7 @@ static void head(void **state)
         memcpy(base + T * C, grad + T * C, V * C * sizeof *base);
         widened(all, x, SIZE);
         assert_ok(ref.weight_prepare(&w, DTYPE_F32, WEIGHT_FWD | WEIGHT_BWD, err));
-        ref.head_fwd(logp, lse, x, DTYPE_F32, C, &w, target, T, (float)c.softcap, 0.5f);
+        ref.head_fwd(logp, lse, NULL, x, DTYPE_F32, C, &w, target, T, (float)c.softcap, 0.5f);
         ref.head_bwd(grad, grad + T * C, x, DTYPE_F32, C, &w, target, lse, coef, T, (float)c.softcap, 0.5f);
         for (int t = 0; t < T; t++) value += (double)coef[t] * logp[t];
         assert_near(value, head_loss(all, &c), 1e-5, 0);

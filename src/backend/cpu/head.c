@@ -19,27 +19,38 @@ static void tile_logits(float *z, const void *h, enum dtype t, int64_t ldh, cons
     pack_product(w->pack_fwd, &q, from, to);
 }
 
-/* Log-sum-exp of one row so far: sum of exp(z - max), and the target's logit once it was met. */
+/* Log-sum-exp of one row so far: sums of exp(z - max) and of its square, and the target's logit once it was met. */
 struct tally {
-    double max, sum, target;
+    double max, sum, square, target;
 };
 
-static void tally_add(struct tally *t, double max, double sum)
+static void tally_add(struct tally *t, double max, double sum, double square)
 {
     double top = max > t->max ? max : t->max;
     if (top == -INFINITY) return;
-    t->sum = t->sum * exp(t->max - top) + sum * exp(max - top);
+    const double old = exp(t->max - top), new = exp(max - top);
+    t->sum = t->sum * old + sum * new;
+    t->square = t->square * old * old + square * new * new;
     t->max = top;
+}
+
+/* Sum of exp(2 (z - max)); z is spoiled. */
+static float square_sum(float *z, int64_t n)
+{
+    float sum;
+    for (int64_t i = 0; i < n; i++) z[i] += z[i];
+    kernels()->softmax_sum(z, n, 0, &sum);
+    return sum;
 }
 
 /* Columns from .. to of the vocabulary for m rows, on one thread, in pieces whose logits stay in the second-level cache. */
 static void fwd_share(struct tally *tally, const char *a, int64_t row, const struct pack *p, const int32_t *target, int64_t m,
-                      int64_t from, int64_t to, float softcap, float scale)
+                      int64_t from, int64_t to, float softcap, float scale, bool squares)
 {
     const struct kernels *k = kernels();
     const int64_t nr = k->nr, cache = 256 << 10, piece = cache / 4 / m / nr > 4 ? cache / 4 / m / nr * nr : 4 * nr;
     float *z = scratch(SCRATCH_OWN, (size_t)(m * piece) * sizeof *z);
-    for (int64_t r = 0; r < m; r++) tally[r] = (struct tally){-INFINITY, 0, 0};
+    for (int64_t r = 0; r < m; r++) tally[r] = (struct tally){.max = -INFINITY};
     for (int64_t v = from; v < to; v += piece) {
         int64_t n = to - v < piece ? to - v : piece;
         struct gemm g = {.a = a,
@@ -58,12 +69,12 @@ static void fwd_share(struct tally *tally, const char *a, int64_t row, const str
         for (int64_t r = 0; r < m; r++) {
             float sum, max = k->softmax_sum(z + r * n, n, softcap, &sum);
             if (target[r] >= v && target[r] < v + n) tally[r].target = z[r * n + target[r] - v];
-            tally_add(&tally[r], max, sum);
+            tally_add(&tally[r], max, sum, squares ? square_sum(z + r * n, n) : 0);
         }
     }
 }
 
-void cpu_head_fwd(float *logp, float *lse, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
+void cpu_head_fwd(float *logp, float *lse, float *square, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
                   const int32_t *target, int64_t n, float softcap, float scale)
 {
     const struct pack *p = w->pack_fwd;
@@ -80,16 +91,17 @@ void cpu_head_fwd(float *logp, float *lse, const void *h, enum dtype t, int64_t 
 #pragma omp parallel for num_threads(team) schedule(static)
         for (int i = 0; i < team; i++)
             fwd_share(tally + i * m, a, row, p, target + r0, m, share_begin(w->n_out, kernels()->nr, i, team),
-                      share_begin(w->n_out, kernels()->nr, i + 1, team), softcap, scale);
+                      share_begin(w->n_out, kernels()->nr, i + 1, team), softcap, scale, square);
         for (int64_t r = 0; r < m; r++) {
             struct tally *whole = tally + r;
             for (int i = 1; i < team; i++) {
-                tally_add(whole, tally[i * m + r].max, tally[i * m + r].sum);
+                tally_add(whole, tally[i * m + r].max, tally[i * m + r].sum, tally[i * m + r].square);
                 whole->target += tally[i * m + r].target; // zero in all shares but one
             }
             double l = whole->max + log(whole->sum);
             lse[r0 + r] = (float)l;
             logp[r0 + r] = (float)(whole->target - l);
+            if (square) square[r0 + r] = (float)(log(whole->square) - 2 * log(whole->sum));
         }
     }
 }

@@ -9,26 +9,29 @@ static double logit(const void *h, enum dtype t, const struct weight *w, int64_t
     return soft_cap(scale * sum, softcap, slope);
 }
 
-void ref_head_fwd(float *logp, float *lse, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
+void ref_head_fwd(float *logp, float *lse, float *square, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
                   const int32_t *target, int64_t n, float softcap, float scale)
 {
 #pragma omp parallel for num_threads(backend_thread_count())
     for (int64_t r = 0; r < n; r++) {
         const void *row = (const char *)h + (size_t)(r * ldh) * dtype_size(t);
-        double max = -INFINITY, sum = 0, chosen = 0; // sum of exp(z - max)
+        double max = -INFINITY, sum = 0, sum2 = 0, chosen = 0; // sums of exp(z - max) and its square
         BUG_ON(target[r] < 0 || target[r] >= w->n_out, "token %d of a vocabulary of %lld", target[r], (long long)w->n_out);
         for (int64_t v = 0; v < w->n_out; v++) {
             double z = logit(row, t, w, v, softcap, scale, NULL);
             if (v == target[r]) chosen = z;
             if (z > max) {
                 sum = sum * exp(max - z) + 1;
+                sum2 = sum2 * exp(2 * (max - z)) + 1;
                 max = z;
             } else {
                 sum += exp(z - max);
+                sum2 += exp(2 * (z - max));
             }
         }
         lse[r] = (float)(max + log(sum));
         logp[r] = (float)(chosen - max - log(sum));
+        if (square) square[r] = (float)(log(sum2) - 2 * log(sum));
     }
 }
 
