@@ -1,5 +1,5 @@
 /* Objectives: numbers in, loss and one coefficient per sequence out. Pure: no allocation, no randomness, no clock, no I/O.
- * A new one is one function of about 15 lines with its equation, one row in the registry, one test, one row in docs/methods.md. */
+ * A new one is one function of about 15 lines with its equation, one row in the registry, one test, one row in docs/methods.md: docs/extending.md. */
 #ifndef SAIL_OBJECTIVE_OBJECTIVE_H
 #define SAIL_OBJECTIVE_OBJECTIVE_H
 
