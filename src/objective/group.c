@@ -73,7 +73,7 @@ static void grpo_kl_eval(const struct objective_params *p, struct batch *b, doub
             const double A = group_advantage(p, b, i, from, end);
             b->coef[i] = scale;
             for (int64_t t = b->token_at[i]; t < b->token_at[i] + b->n_tok[i]; t++) {
-                const double x = (double)b->token_logp[t] - (double)b->token_logp_ref[t];
+                const double x = fmax((double)b->token_logp[t] - (double)b->token_logp_ref[t], -80); // e^-x stays in f32
                 b->token_weight[t] = (float)(-A - p->beta * expm1(-x));
                 s->loss += scale * (-A + p->beta * (expm1(-x) + x));
             }

@@ -6,7 +6,7 @@
 struct table {
     struct batch b;
     double logp[4], logp_ref[4], coef[4], reward[4];
-    int32_t n_tok[4];
+    int32_t n_tok[4], group[4];
     enum source source[4];
     struct pair pair[2];
     struct ranked rank[4];
@@ -17,7 +17,7 @@ struct table {
 static void make_pair(struct table *t, double lw, double ll, double rw, double rl, int nw, int nl)
 {
     *t = (struct table){.logp = {lw, ll}, .logp_ref = {rw, rl}, .n_tok = {nw, nl}, .source = {SOURCE_POLICY, SOURCE_REFERENCE}, .pair = {{.win = 0, .lose = 1, .p = 1, .weight = 1}}};
-    t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD | COL_TOKENS, .n = 2, .n_tok = t->n_tok, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
+    t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD | COL_TOKENS, .n = 2, .n_tok = t->n_tok, .group = t->group, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
                           .pair = t->pair, .coef = t->coef, .reward = t->reward, .rank = t->rank,
                           .source = t->source, .n_reference = 1, .token_at = t->token_at, .token_logp = t->token_logp, .token_logp_ref = t->token_logp_ref,
                           .token_weight = t->token_weight, .token_capacity = 1024};
@@ -109,7 +109,7 @@ static void coefficients_are_derivatives(void **state)
     for (int i = 0; objective_at(i); i++) {
         if (objective_at(i)->needs & COL_VERDICT) continue; // rows, not pairs: unpaired_test.c
         const char *name = objective_at(i)->name;
-        if (!strcmp(name, "sail") || objective_at(i)->needs & SCORES_FIRST) continue; // a score term is no derivative of a pair's loss: law_test.c, two_model_test.c
+        if (!strcmp(name, "sail") || objective_at(i)->needs & (SCORES_FIRST | GROUPS)) continue; // a score term is no derivative of a loss: law_test.c, two_model_test.c, group_test.c
         for (int trial = 0; trial < 80; trial++) {
             double v[4];
             for (int k = 0; k < 4; k++) {
