@@ -61,6 +61,8 @@ static int check_mixture(const struct run *r, sail_err *err)
     if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
     if ((c->ref_samples > 0 || c->data_answers > 0) && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--ref-samples and --data-answers: the score term of method %s needs answers of the policy: --gamma 0, or num_samples alone", r->preset->name);
+    if (c->wpo && scores_sampler(r))
+        return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
     if (online > 0 && c->ld_alpha < 1)
         return err_set(err, SAIL_USAGE, "--ld-alpha %g with sampled answers: their log-probs must be whole for the score term and for weights; choose a method that learns from the data only", c->ld_alpha);
     if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))

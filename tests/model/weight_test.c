@@ -291,6 +291,8 @@ static void what_has_no_pairs_is_refused(void **state)
     assert_int_equal(run_sail("align --model %s --data %s/data.jsonl --method dpo --ld-alpha 2 --out %s/x", c, c, folder), 2);
     assert_int_equal(run_sail("grad --model %s --data %s/data.jsonl --method sft --wpo --out %s/x", c, c, folder), 2);
     assert_non_null(strstr(output, "--wpo needs pairs"));
+    assert_int_equal(run_sail("align --model %s --data %s/data.jsonl --method sail-pp --wpo --out %s/x", c, c, folder), 2);
+    assert_non_null(strstr(output, "--wpo with a score term"));
     assert_int_equal(run_sail("align --model %s --data %s/data.jsonl --method sail-pp --ld-alpha 0.5 --out %s/x", c, c, folder), 2);
     assert_non_null(strstr(output, "--ld-alpha 0.5 with sampled answers"));
 }
