@@ -35,7 +35,7 @@ struct pair {
     enum route route;
     double p;      /* P(win beats lose): 1 for a hard or sampled label, the probability for a soft one */
     double margin; /* reward difference or data-set margin; 0 when there is none */
-    double weight; /* importance weight of a stale pair, detached; 1 for fresh ones */
+    double weight; /* what the pair counts, held constant: the importance weight of a stale pair, WPO's; else 1 */
     bool unlabelled; /* no verdict or a tie: kept for the counts, left out of the loss */
 };
 

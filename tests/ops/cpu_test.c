@@ -162,7 +162,7 @@ static void head(enum dtype t, float softcap)
     compare("head_bwd dh", &dh, &dh2, t == DTYPE_BF16 ? 6e-3 : 3e-6); // bf16: the logits' gradient meets the weights rounded
     compare("head_bwd dw", &dw, &dw2, t == DTYPE_BF16 ? 6e-3 : 1e-5);
     fast.weight_release(&w);
-    RELEASE(data, h, coef, lp, lse, lp2, lse2, dh, dw, dh2, dw2);
+    RELEASE(data, h, coef, lp, lse, lp2, lse2, sq, sq2, dh, dw, dh2, dw2);
 }
 
 static void rows(enum dtype t)
