@@ -73,10 +73,13 @@ int draws_check(const struct run *r, bool scores_sampler, sail_err *err)
     if (blended && !r->needs_reference) return err_set(err, SAIL_USAGE, "--logit-weights %s: method %s has no reference: only 1:0 is there to draw from", c->logit_weights, r->preset->name);
     if (d->n > 1 && d->n != c->num_samples)
         return err_set(err, SAIL_USAGE, "--logit-weights names %d answers and --num-samples %lld: give one pair of weights for all, or one for each", d->n, (long long)c->num_samples);
-    if (special && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: drop it, or --logit-weights");
+    const bool tilted = r->pairing->weight != NULL, second = special || tilted;
+    if (second && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: drop it, or --logit-weights and --pairing tilted");
+    if (tilted && !strcmp(c->tilt_weight, "exact") && !strcmp(c->pr_label, "hard"))
+        return err_set(err, SAIL_USAGE, "--pairing tilted: its weights belong to P = sigmoid(r - r'): --pr-label soft or sampled, or --tilt-weight one");
     if (blended && scores_sampler && !(r->objective->needs & SCORES_FIRST))
         return err_set(err, SAIL_USAGE, "--logit-weights %s: method %s differentiates its sampler, which is exact for answers of the policy only: drop it, or --gamma 0 --mix-pp 0", c->logit_weights, r->preset->name);
-    if (!special && c->sampler_share < 1) return err_set(err, SAIL_USAGE, "--sampler-share %g: there is no second sampler to share prompts with: give --logit-weights, or drop it", c->sampler_share);
+    if (!second && c->sampler_share < 1) return err_set(err, SAIL_USAGE, "--sampler-share %g: there is no second sampler to share prompts with: give --logit-weights or --pairing tilted, or drop it", c->sampler_share);
     return r->objective->needs & SCORES_FIRST ? check_first(r, err) : SAIL_OK;
 }
 

@@ -54,6 +54,14 @@ static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
     return label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
 }
 
+/* Rewards in label temperatures: P(i beats j) = sigmoid(value_i - value_j). A verdict on two answers has its own. */
+static void values(const struct run *r, int64_t i, const double *reward, double *value)
+{
+    const struct sampled *d = &r->sampled;
+    const double p = d->prompt[i].p;
+    for (int64_t k = 0; k < d->k; k++) value[k] = !isnan(p) ? (k == 0 ? log(p) - log1p(-p) : 0) : reward[k] / r->config->label_temperature;
+}
+
 /* Pairs of the answers of prompt i. */
 static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
 {
@@ -61,11 +69,17 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
     const struct sampled *d = &r->sampled;
     const enum route route = d->prompt[i].route;
     int of[MAX_ANSWERS * (MAX_ANSWERS - 1) / 2][2] = {{0, 1}};
-    const int n = d->k == 2 ? 1 : r->pairing->choose((int)d->k, route == ROUTE_PR ? b->reward + first : NULL, uniform(r, i, 4095), of);
+    const bool judged = route == ROUTE_PR;
+    const struct pairing *pairing = r->pairing->weight && !d->prompt[i].shared ? pairing_find("random") : r->pairing;
+    double value[MAX_ANSWERS];
+    values(r, i, b->reward + first, value);
+    const int n = d->k == 2 ? 1 : pairing->choose((int)d->k, judged ? value : NULL, uniform(r, i, 4095), of);
+    const double weight = judged && pairing->weight && !strcmp(r->config->tilt_weight, "exact") ? pairing->weight((int)d->k, value) : 1;
     for (int k = 0; k < n; k++) {
         const int32_t x = (int32_t)first + of[k][0], y = (int32_t)first + of[k][1];
-        struct pair q = route == ROUTE_PR ? judge(r, i, first, of[k]) : (struct pair){.win = x, .lose = y, .p = 1, .weight = 1};
+        struct pair q = judged ? judge(r, i, first, of[k]) : (struct pair){.win = x, .lose = y, .p = 1};
         q.route = route;
+        q.weight = weight;
         if (q.unlabelled && fresh) {
             const bool tie = !isnan(d->prompt[i].p) || (!isnan(b->reward[x]) && !isnan(b->reward[y]));
             *(tie ? &r->counts.ties : &r->counts.unlabelled) += 1;

@@ -117,7 +117,7 @@ static int check_step_zero(const struct run *r, const struct step_result *s, boo
     double want = 0;
     for (int64_t k = 0; k < b->n_pair; k++) {
         const double weight = r->config->wpo ? wpo_weight(b, &b->pair[k]) : 1;
-        want += weight * r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
+        want += weight * b->pair[k].weight * r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
     }
     for (int64_t i = 0; r->unpaired && i < b->n; i++) want += verdict_weight(&r->params, b->verdict[i]) * r->objective->at_reference(&r->params, NULL) / (double)b->n;
     if (fabs(s->stats.loss - want) > 1e-9 * (1 + fabs(want)))

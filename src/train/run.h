@@ -39,7 +39,7 @@ struct sampled_prompt {
     enum route route;
     uint64_t key; /* of its random numbers and of the labeler's request */
     double p;     /* verdict on the two answers as a pair, NaN: none */
-    bool shared;  /* --logit-weights applies to it */
+    bool shared;  /* the second sampler applies to it: --logit-weights, --pairing tilted */
 };
 struct sampled_answer {
     int32_t n;
@@ -76,12 +76,16 @@ const struct reference_rule *reference_rule_find(const char *name);
 /* Which answers of a prompt meet: pairing.c. */
 struct pairing {
     const char *name;
-    /* Pairs (i, j) among k answers into out (room for k (k - 1) / 2); reward NULL: nobody judged. u: uniform in [0, 1). */
+    /* Pairs (i, j) among k answers into out (room for k (k - 1) / 2); reward, in label temperatures, NULL: nobody judged. u: uniform in [0, 1). */
     int (*choose)(int k, const double *reward, double u, int (*out)[2]);
     bool needs_reward, skews; /* skews: a chosen pair is no fair draw of two answers */
     bool all;                 /* every pair: room for them */
+    double (*weight)(int k, const double *reward); /* of a pair beside a random one; such a pairing is a second sampler. NULL: 1 */
 };
 const struct pairing *pairing_find(const char *name);
+/* tilt.c */
+int tilt_choose(int k, const double *reward, double u, int (*out)[2]);
+double tilt_weight(int k, const double *reward);
 /* Takes unlabelled pairs, and rows that no pair is left of, out of the table; with `reference` the reference's answers stay. */
 void batch_keep_paired(struct batch *b, bool reference);
 

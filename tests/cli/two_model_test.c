@@ -24,11 +24,11 @@ static const char *align(const char *method)
 {
     static char text[8192];
     snprintf(text, sizeof text, "align --model %s --prompts %s/prompts.jsonl --reward-rule %s --batch 4 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
-             "--schedule constant --max-grad-norm 1 --dtype f32 --quiet --method %s", model, folder, repo_path("examples/demo/happy.yaml"), method);
+             "--schedule constant --max-grad-norm 1 --dtype f32 --threads 1 --quiet --method %s", model, folder, repo_path("examples/demo/happy.yaml"), method);
     return text;
 }
 
-static const char *const methods[] = {"ipo-md", "nash-md", "nash-md-togo"};
+static const char *const methods[] = {"ipo-md", "nash-md", "nash-md-togo", "dpo-mix-r", "dpo-mix-p"};
 enum { N_METHOD = sizeof methods / sizeof *methods };
 
 /* With an adapter and in full. How the work is cut changes roundings only: four log-probs of some 15 nats in f32 make h, and h the loss. A blend is measured where there is one. */
@@ -45,8 +45,10 @@ static void every_method_runs_by_name(void **state)
         snprintf(run[2], sizeof run[2], "cut-%d", k);
         for (int r = 0; r < 3; r++) {
             assert_true(metric(run[r], 1, "grad_norm") > 0);
-            assert_true(metric(run[r], 1, "sampler/blend_kl") == 0); // policy = reference: the blend is both of them
-            assert_true(metric(run[r], 2, "sampler/blend_kl") != 0);
+            if (strcmp(methods[k], "dpo-mix-r")) {
+                assert_true(metric(run[r], 1, "sampler/blend_kl") == 0 || strstr(methods[k], "mix-p")); // policy = reference: the blend is both of them
+                assert_true(metric(run[r], 2, "sampler/blend_kl") != 0);
+            }
             assert_true(metric(run[r], 2, "sampler/drift_max") < 5e-5);
         }
         for (int step = 1; step <= 2; step++) {
@@ -59,13 +61,13 @@ static void every_method_runs_by_name(void **state)
 static void killed_runs_go_on_bit_for_bit(void **state)
 {
     (void)state;
-    static const char *const kinds[] = {"nash-md-togo"};
+    static const char *const kinds[] = {"nash-md-togo", "dpo-mix-p", "dpo-mix-r"};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         shell("rm -rf %s/straight %s/killed", folder, folder);
         assert_run("%s --lora-r 4 --optimizer adamw --out %s/straight", align(kinds[k]), folder);
         assert_run("%s --lora-r 4 --optimizer adamw --out %s/killed", align(kinds[k]), folder);
         shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
-        assert_run("align --out %s/killed --resume --quiet", folder);
+        assert_run("align --out %s/killed --resume --threads 1 --quiet", folder);
         assert_same_file("straight", "killed", "metrics.jsonl");
         assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
         assert_same_file("straight", "killed", "checkpoints/step-4/optimizer.safetensors");
@@ -88,6 +90,19 @@ static void special_cases_are_other_methods(void **state)
     }
 }
 
+/* No prompt takes the second sampler: plain soft DPO on random pairs. Weight 1 and the paper's are not the same run. */
+static void shares_and_weights(void **state)
+{
+    (void)state;
+    assert_run("%s --lora-r 4 --sampler-share 0 --temperature 1 --out %s/none", align("dpo-mix-p"), folder);
+    assert_run("%s --lora-r 4 --out %s/plain", align("dpo --mix-pr 1 --pr-label soft"), folder);
+    assert_same_file("none", "plain", "metrics.jsonl");
+    assert_run("%s --lora-r 4 --label-temperature 0.3 --max-steps 1 --sampler-share 1 --out %s/exact", align("dpo-mix-r"), folder);
+    assert_run("%s --lora-r 4 --label-temperature 0.3 --max-steps 1 --sampler-share 1 --tilt-weight one --out %s/one", align("dpo-mix-r"), folder);
+    assert_near(metric("one", 1, "loss"), 0.6931471805599453, 1e-12, 0); // policy = reference
+    assert_true(metric("exact", 1, "loss") > metric("one", 1, "loss"));  // the mean of e^D is above 1
+}
+
 static const struct {
     const char *options, *says;
 } refused[] = {
@@ -102,6 +117,10 @@ static const struct {
     {"online-ipo --sampler-share 0.5", "no second sampler"},
     {"simpo --mix-pr 1 --logit-weights 0.5:0.5", "has no reference"},
     {"sail-pr --mix-pr 1 --logit-weights 0.5:0.5", "differentiates its sampler"},
+    {"dpo-mix-r --pr-label hard", "--tilt-weight one"},
+    {"dpo-mix-r --replay-steps 1", "drop it, or --logit-weights and --pairing tilted"},
+    {"dpo-mix-r --mix-pr 0.5 --mix-pp 0.5", "does not label its own pairs"},
+    {"dpo-mix-p --sampler-share 1.5", "sampler-share"},
     {"nash-md --pr-label hard", "--pr-label soft"},
     {"nash-md --num-samples 3 --logit-weights 1:0 --pairing random", "--num-samples 2"},
     {"nash-md --logit-weights 0.5:0.5", "--logit-weights 1:0,..."},
@@ -144,7 +163,7 @@ static int clean_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(special_cases_are_other_methods),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(special_cases_are_other_methods), cmocka_unit_test(shares_and_weights),
                                        cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }
