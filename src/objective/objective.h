@@ -36,6 +36,7 @@ enum {
     GROUPS = 1 << 20,     /* on the judged answers of a prompt, which are draws of the policy, instead of pairs */
     TOKEN_MEAN = 1 << 21, /* scale is 1 / completion tokens of the optimizer batch */
     BASELINES = 1 << 22,  /* --baseline is read: those over the batch couple it */
+    READS_OPPONENT = 1 << 28, /* a pair's margin is P(first beats an opponent) - P(second beats it) */
     SCORES_FIRST = 1 << 27, /* the first answer of a pair learns, by a score term: it is a draw of the policy, and labels never swap the two */
 };
 
@@ -152,6 +153,7 @@ extern const struct objective objective_reward; /* reward.c */
 extern const struct objective objective_listwise; /* listwise.c */
 extern const struct objective objective_group[];   /* group.c; ends with a NULL name */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
+extern const struct objective objective_egpo[];     /* egpo.c; ends with a NULL name */
 extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
 extern const struct objective objective_unpaired[]; /* unpaired.c; ends with a NULL name */

@@ -74,6 +74,8 @@ int draws_check(const struct run *r, bool scores_sampler, sail_err *err)
     if (d->n > 1 && d->n != c->num_samples)
         return err_set(err, SAIL_USAGE, "--logit-weights names %d answers and --num-samples %lld: give one pair of weights for all, or one for each", d->n, (long long)c->num_samples);
     const bool tilted = r->pairing->weight != NULL, second = special || tilted;
+    if (c->extragradient && r->mixture.pp + r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--extragradient: method %s samples nothing that half a step would change", r->preset->name);
+    if (c->extragradient && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--extragradient needs fresh answers in both halves of a step: drop --replay-steps");
     if (second && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: drop it, or --logit-weights and --pairing tilted");
     if (tilted && !strcmp(c->tilt_weight, "exact") && !strcmp(c->pr_label, "hard"))
         return err_set(err, SAIL_USAGE, "--pairing tilted: its weights belong to P = sigmoid(r - r'): --pr-label soft or sampled, or --tilt-weight one");
@@ -100,7 +102,7 @@ static int sample_alike(struct run *r, bool shared, struct draw draw, int64_t fi
     int64_t n_prompt = 0;
     for (int64_t i = 0; i < d->n; i++)
         if (d->prompt[i].shared == shared) r->drawn_prompt[n_prompt++] = r->online[i];
-    o.step = (uint64_t)r->step;
+    o.step = (uint64_t)r->step + r->stream;
     o.n_return = n;
     o.first_return = first;
     if (draw.temperature != 0) o.temperature = draw.temperature, o.top_k = 0, o.top_p = 1;

@@ -14,17 +14,21 @@ static enum pair_label pair_rule(const sail_config *c)
     return !strcmp(c->pr_label, "soft") ? PAIR_LABEL_SOFT : !strcmp(c->pr_label, "sampled") ? PAIR_LABEL_SAMPLED : PAIR_LABEL_HARD;
 }
 
-/* Verdicts on the answers of prompt i, whose first row is given. */
-static int ask(struct run *r, int64_t i, int64_t first, sail_err *err)
+int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err)
 {
     const struct batch *b = &r->batch;
     const struct dataset *d = r->prompts;
-    struct sampled_prompt *prompt = &r->sampled.prompt[i];
+    const struct sampled_prompt *prompt = &r->sampled.prompt[i];
     const struct example *e = &d->example[prompt->row];
-    const int n = (int)r->sampled.k;
     const int32_t *ids[MAX_ANSWERS];
-    double reward[MAX_ANSWERS];
-    for (int k = 0; k < n; k++) ids[k] = b->ids[first + k] + b->n_prompt[first + k];
+    int32_t n_tok[MAX_ANSWERS];
+    enum finish finish[MAX_ANSWERS];
+    for (int k = 0; k < n; k++) {
+        const int64_t row = first + which[k];
+        ids[k] = b->ids[row] + b->n_prompt[row];
+        n_tok[k] = b->n_tok[row];
+        finish[k] = b->finish[row];
+    }
     const struct reward_request request = {
         .key = (int64_t)prompt->key,
         .prompt_text = e->text >= 0 ? d->text + e->text : NULL,
@@ -33,22 +37,35 @@ static int ask(struct run *r, int64_t i, int64_t first, sail_err *err)
         .n_prompt = b->n_prompt[first],
         .n = n,
         .ids = ids,
-        .n_tok = b->n_tok + first,
-        .finish = b->finish + first,
+        .n_tok = n_tok,
+        .finish = finish,
     };
     r->counts.labels += n;
-    int rc = rewarder_ask(r->rewarder, &request, reward, &prompt->p, err);
+    return rewarder_ask(r->rewarder, &request, reward, p, err);
+}
+
+/* Verdicts on all answers of prompt i, whose first row is given. */
+static int ask(struct run *r, int64_t i, int64_t first, sail_err *err)
+{
+    const int n = (int)r->sampled.k;
+    int all[MAX_ANSWERS] = {0};
+    double reward[MAX_ANSWERS];
+    for (int k = 0; k < n; k++) all[k] = k;
+    int rc = labels_ask(r, i, first, all, n, reward, &r->sampled.prompt[i].p, err);
     for (int k = 0; k < n; k++) r->sampled.answer[i * n + k].reward = reward[k];
     return rc;
 }
 
-static double uniform(const struct run *r, int64_t i, int64_t index) { return rng_uniform((uint64_t)r->config->seed, RNG_LABEL, (uint64_t)r->sampled.born, (uint64_t)(i * 4096 + index)); }
+double labels_uniform(const struct run *r, int64_t i, int64_t index)
+{
+    return rng_uniform((uint64_t)r->config->seed, RNG_LABEL, (uint64_t)r->sampled.born + r->stream, (uint64_t)(i * 4096 + index));
+}
 
 /* A judged pair of answers a, c of prompt i; replayed answers keep the label of their first step. */
 static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
 {
     const struct sampled *d = &r->sampled;
-    const double *rewards = r->batch.reward + first, u = uniform(r, i, of[0] * MAX_ANSWERS + of[1]), p = d->prompt[i].p;
+    const double *rewards = r->batch.reward + first, u = labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]), p = d->prompt[i].p;
     const int32_t a = (int32_t)first + of[0], c = (int32_t)first + of[1];
     if (!isnan(p)) return label_judged(a, c, p, pair_rule(r->config), u);
     return label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
@@ -73,11 +90,11 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
     const struct pairing *pairing = r->pairing->weight && !d->prompt[i].shared ? pairing_find("random") : r->pairing;
     double value[MAX_ANSWERS];
     values(r, i, b->reward + first, value);
-    const int n = d->k == 2 ? 1 : pairing->choose((int)d->k, judged ? value : NULL, uniform(r, i, 4095), of);
+    const int n = d->k == 2 ? 1 : pairing->choose((int)d->k, judged ? value : NULL, labels_uniform(r, i, 4095), of);
     const double weight = judged && pairing->weight && !strcmp(r->config->tilt_weight, "exact") ? pairing->weight((int)d->k, value) : 1;
     for (int k = 0; k < n; k++) {
         const int32_t x = (int32_t)first + of[k][0], y = (int32_t)first + of[k][1];
-        struct pair q = judged ? judge(r, i, first, of[k]) : (struct pair){.win = x, .lose = y, .p = 1};
+        struct pair q = judged ? (pairing->pair ? pairing->pair(r, i, first) : judge(r, i, first, of[k])) : (struct pair){.win = x, .lose = y, .p = 1};
         q.route = route;
         q.weight = weight;
         if (q.unlabelled && fresh) {
@@ -124,7 +141,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     const int64_t online = b->n - d->n * d->k;
     for (int64_t i = 0; i < d->n; i++) {
         const int64_t first = online + i * d->k;
-        int rc = fresh && d->prompt[i].route == ROUTE_PR ? ask(r, i, first, err) : SAIL_OK;
+        int rc = fresh && d->prompt[i].route == ROUTE_PR ? (r->pairing->ask ? r->pairing->ask : ask)(r, i, first, err) : SAIL_OK;
         if (rc) return rc;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
         if (r->pairs) add_pairs(r, i, first, fresh);

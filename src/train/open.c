@@ -312,6 +312,7 @@ static int choose_method(struct run *r, sail_err *err)
     rc = read_options(r, err);
     if (!rc) rc = check_mixture(r, err);
     if (!rc) rc = draws_check(r, scores_sampler(r), err);
+    if (!rc) rc = opponent_check(r, err);
     if (!rc && r->groups) rc = groups_check(r, err);
     return rc ? rc : reference_check(r, err);
 }
@@ -333,7 +334,7 @@ static int open_all(struct run *r, sail_err *err)
     backend_threads((int)c->threads);
     if ((rc = open_models(r, err)) || (rc = open_data(r, err))) return rc;
     if ((rc = rewarder_open(&r->rewarder, c, &r->text, err))) return rc;
-    if ((rc = open_optimizer(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
+    if ((rc = open_optimizer(r, err)) || (rc = extragradient_open(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
     plan_steps(r);
     return SAIL_OK;
 }
@@ -359,6 +360,7 @@ void run_close(struct run *r)
     sampler_free(r->sampler);
     sampler_free(r->reference_sampler);
     optimizer_free(r->optimizer);
+    free(r->start.value);
     rewarder_close(r->rewarder);
     adapter_close(r->adapter);
     adapter_close(r->reference_adapter);

@@ -48,6 +48,8 @@ static const struct preset presets[] = {
     {"ipo-md", "mixture", "reward", "ipo", "init", "beta=1 mix_pr=1 pr_label=soft logit_weights=0.875:0.125", "arXiv 2403.08635"},
     {"nash-md", "policy + mixture", "reward", "nash-md", "init", "beta=0.008 mix_pr=1 pr_label=soft logit_weights=1:0,0.875:0.125", "arXiv 2312.00886"},
     {"nash-md-togo", "policy + mixture", "reward", "nash-md-togo", "init", "beta=0.008 mix_pr=1 pr_label=soft logit_weights=1:0,0.875:0.125", "arXiv 2312.00886"},
+    {"egpo", "policy", "reward", "egpo", "init", "beta=0.1 mix_pr=1 pr_label=soft num_samples=3 pairing=opponent temperature=2 top_k=10 logit_weights=1:0,1:0,1:0@1 extragradient=true", "arXiv 2503.08942"},
+    {"egpo-mean", "policy", "reward", "egpo-mean", "init", "beta=0.1 mix_pr=1 pr_label=soft num_samples=3 pairing=opponent temperature=2 top_k=10 logit_weights=1:0,1:0,1:0@1 extragradient=true", "arXiv 2503.08942"},
     {"dpo-mix-r", "policy", "reward", "dpo", "init", "beta=0.1 mix_pr=1 pr_label=soft num_samples=4 pairing=tilted sampler_share=0.5", "arXiv 2409.19605"},
     {"dpo-mix-p", "policy + mixture", "reward", "dpo", "init", "beta=0.1 mix_pr=1 pr_label=soft temperature=0.7 logit_weights=1.5:-0.5,0.5:0.5 logit_support=0.99 sampler_share=0.5", "arXiv 2409.19605"},
     {"iterative-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0 num_samples=4 pairing=best-worst", "arXiv 2405.07863"},

@@ -96,7 +96,7 @@ static void draw_prompts(struct run *r, int64_t born)
         const int64_t g = born * size + j, row = rollout_visit(r->prompt_order, &r->prompt_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)1 << 40);
         const struct span prompt = r->prompts->example[row].prompt;
         r->online[d->n] = (struct prompt){.ids = dataset_ids(r->prompts, prompt), .n = prompt.n, .key = (uint64_t)g};
-        d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN, .shared = draws_share(r, born, j)};
+        d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN, .beats = {NAN, NAN}, .shared = draws_share(r, born, j)};
     }
 }
 

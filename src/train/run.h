@@ -39,6 +39,7 @@ struct sampled_prompt {
     enum route route;
     uint64_t key; /* of its random numbers and of the labeler's request */
     double p;     /* verdict on the two answers as a pair, NaN: none */
+    double beats[2]; /* --pairing opponent: P(first, second beat the third) */
     bool shared;  /* the second sampler applies to it: --logit-weights, --pairing tilted */
 };
 struct sampled_answer {
@@ -73,6 +74,7 @@ struct reference_rule {
 };
 const struct reference_rule *reference_rule_find(const char *name);
 
+struct run;
 /* Which answers of a prompt meet: pairing.c. */
 struct pairing {
     const char *name;
@@ -80,9 +82,17 @@ struct pairing {
     int (*choose)(int k, const double *reward, double u, int (*out)[2]);
     bool needs_reward, skews; /* skews: a chosen pair is no fair draw of two answers */
     bool all;                 /* every pair: room for them */
+    /* The labeler's part where a pair is not judged by itself: ask about the answers of prompt i from row `first` on, and what came of it. NULL: labels.c's own. */
+    int (*ask)(struct run *r, int64_t i, int64_t first, sail_err *err);
+    struct pair (*pair)(const struct run *r, int64_t i, int64_t first);
     double (*weight)(int k, const double *reward); /* of a pair beside a random one; such a pairing is a second sampler. NULL: 1 */
 };
 const struct pairing *pairing_find(const char *name);
+/* opponent.c */
+int opponent_choose(int k, const double *reward, double u, int (*out)[2]);
+int opponent_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
+struct pair opponent_pair(const struct run *r, int64_t i, int64_t first);
+int opponent_check(const struct run *r, sail_err *err);
 /* tilt.c */
 int tilt_choose(int k, const double *reward, double u, int (*out)[2]);
 double tilt_weight(int k, const double *reward);
@@ -132,6 +142,11 @@ struct run {
     struct reference_cache cache, eval_cache;
 
     struct optimizer *optimizer;
+    struct {
+        float *value; /* parameters, then optimizer state */
+        int64_t steps;
+    } start;         /* --extragradient: of the step under way; extragradient.c */
+    uint64_t stream; /* added to the step in what is drawn: looking ahead has random numbers of its own */
     struct schedule schedule;
     struct optim_param *param;
     int64_t n_param;
@@ -217,6 +232,9 @@ int64_t replay_size(const struct run *r);
 void replay_pack(const struct run *r, double *out);
 int replay_unpack(struct run *r, const double *in, sail_err *err);
 /* labels.c: rewards of sampled rows and their pairs; ties and missing verdicts are counted and dropped. */
+/* Asks the labeler about some answers of prompt i: reward (n), and for two of them P(first beats second) where that is how it judges, else NaN. */
+int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err);
+double labels_uniform(const struct run *r, int64_t i, int64_t index); /* in [0, 1), of prompt i of the step */
 int labels_fill(struct run *r, struct step_result *result, sail_err *err);
 /* scorer.c: log ref of a slice of the batch, in the same packing as the policy's forward so that h is exactly 0 at the start. */
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err);
@@ -225,6 +243,11 @@ struct sequences batch_sequences(const struct batch *b);
 struct sequences policy_sequences(const struct run *r, const struct batch *b);
 /* Rows of the next micro-batch from row `from`: whole groups within the token budget and --micro-batch. */
 int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from);
+
+/* extragradient.c: keeps the point that a step starts from, and goes back there. */
+int extragradient_open(struct run *r, sail_err *err);
+void extragradient_keep(struct run *r);
+void extragradient_return(struct run *r);
 
 /* step.c: one optimizer step. SAIL_FAILED with "not finite" leaves the parameters as they were. */
 int run_step(struct run *r, struct step_result *result, sail_err *err);

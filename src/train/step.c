@@ -75,7 +75,7 @@ static void measure(struct run *r, struct step_result *result)
         if (b->source[i] == SOURCE_POLICY && r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
         if (b->source[i] == SOURCE_MIXTURE) blend += b->logp_drawn[i] - b->logp_behaviour[i];
         const double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
-        if (isnan(d)) continue; // drawn by the reference: the policy's log-prob was not there to compare with
+        if (isnan(d) || r->config->extragradient) continue; // drawn by the reference, or half a step ahead: the policy's log-prob was not there to compare with
         n++;
         drift += d;
         worst = fmax(worst, d);
@@ -123,26 +123,51 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
     return SAIL_OK;
 }
 
-int run_step(struct run *r, struct step_result *result, sail_err *err)
+/* The rows of a step and who won. */
+static int gather(struct run *r, struct step_result *result, sail_err *err)
 {
-    const double start = clock_seconds();
     *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .answer_length = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);
     if (rc) return rc;
     if (r->config->ld_alpha < 1) batch_public_lengths(&r->batch, r->config->ld_alpha);
-
     batch_lay_tokens(&r->batch);
+    return SAIL_OK;
+}
+
+static int descend(struct run *r, struct step_result *result, sail_err *err)
+{
     result->scale = loss_scale(r);
     policy_zero_grad(r->policy);
     const double train = clock_seconds();
     const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
-    rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
+    int rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
     result->timing.train = clock_seconds() - train - result->timing.reference;
     measure(r, result);
-    rc = update(r, result, err);
+    return update(r, result, err);
+}
+
+/* Extragradient: a whole step from where the run is, to meet there what the step itself will learn from. */
+static int look_ahead(struct run *r, sail_err *err)
+{
+    struct step_result ahead;
+    extragradient_keep(r);
+    r->stream = (uint64_t)1 << 44;
+    int rc = gather(r, &ahead, err);
+    if (!rc) rc = descend(r, &ahead, err);
+    r->stream = 0;
+    return rc;
+}
+
+int run_step(struct run *r, struct step_result *result, sail_err *err)
+{
+    const double start = clock_seconds();
+    int rc = r->config->extragradient ? look_ahead(r, err) : SAIL_OK;
+    if (!rc) rc = gather(r, result, err);
+    if (r->config->extragradient) extragradient_return(r);
+    if (!rc) rc = descend(r, result, err);
     if (rc) return rc;
     r->step++;
     reference_follow(r);

@@ -2,6 +2,8 @@
  * cannot do in a sentence that says what to change. */
 #include "cli/program.h"
 
+#include "io/safetensors.h"
+
 static double metric(const char *run, int step, const char *name)
 {
     char path[1100], key[64], *data;
@@ -23,12 +25,16 @@ static double metric(const char *run, int step, const char *name)
 static const char *align(const char *method)
 {
     static char text[8192];
-    snprintf(text, sizeof text, "align --model %s --prompts %s/prompts.jsonl --reward-rule %s --batch 4 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
-             "--schedule constant --max-grad-norm 1 --dtype f32 --threads 1 --quiet --method %s", model, folder, repo_path("examples/demo/happy.yaml"), method);
+    snprintf(text, sizeof text, "align --model %s --prompts %s/prompts.jsonl --reward-rule %s/vowels.yaml --batch 4 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd "
+             "--schedule constant --max-grad-norm 1 --dtype f32 --threads 1 --quiet --method %s", model, folder, folder, method);
     return text;
 }
 
-static const char *const methods[] = {"ipo-md", "nash-md", "nash-md-togo", "dpo-mix-r", "dpo-mix-p"};
+static const struct {
+    const char *name;
+    bool blends, drifts; /* draws from a blend of all tokens; scores the answers by the policy that drew them */
+} methods[] = {{"ipo-md", true, true},      {"nash-md", true, true},     {"nash-md-togo", true, true}, {"dpo-mix-r", false, true},
+               {"dpo-mix-p", false, true}, {"egpo", false, false}, {"egpo-mean", false, false}};
 enum { N_METHOD = sizeof methods / sizeof *methods };
 
 /* With an adapter and in full. How the work is cut changes roundings only: four log-probs of some 15 nats in f32 make h, and h the loss. A blend is measured where there is one. */
@@ -36,20 +42,17 @@ static void every_method_runs_by_name(void **state)
 {
     (void)state;
     for (int k = 0; k < N_METHOD; k++) {
-        assert_run("%s --full --lr 1e-3 --max-steps 2 --out %s/full-%d", align(methods[k]), folder, k);
-        assert_run("%s --lora-r 4 --max-steps 2 --out %s/whole-%d", align(methods[k]), folder, k);
-        assert_run("%s --lora-r 4 --max-steps 2 --micro-batch 1 --out %s/cut-%d", align(methods[k]), folder, k);
+        assert_run("%s --full --lr 1e-3 --max-steps 2 --out %s/full-%d", align(methods[k].name), folder, k);
+        assert_run("%s --lora-r 4 --max-steps 2 --out %s/whole-%d", align(methods[k].name), folder, k);
+        assert_run("%s --lora-r 4 --max-steps 2 --micro-batch 1 --out %s/cut-%d", align(methods[k].name), folder, k);
         char run[3][64];
         snprintf(run[0], sizeof run[0], "full-%d", k);
         snprintf(run[1], sizeof run[1], "whole-%d", k);
         snprintf(run[2], sizeof run[2], "cut-%d", k);
         for (int r = 0; r < 3; r++) {
             assert_true(metric(run[r], 1, "grad_norm") > 0);
-            if (strcmp(methods[k], "dpo-mix-r")) {
-                assert_true(metric(run[r], 1, "sampler/blend_kl") == 0 || strstr(methods[k], "mix-p")); // policy = reference: the blend is both of them
-                assert_true(metric(run[r], 2, "sampler/blend_kl") != 0);
-            }
-            assert_true(metric(run[r], 2, "sampler/drift_max") < 5e-5);
+            if (methods[k].blends) assert_true(metric(run[r], 1, "sampler/blend_kl") == 0 && metric(run[r], 2, "sampler/blend_kl") != 0); // policy = reference: the blend is both
+            if (methods[k].drifts) assert_true(metric(run[r], 2, "sampler/drift_max") < 5e-5);
         }
         for (int step = 1; step <= 2; step++) {
             assert_near(metric(run[1], step, "loss"), metric(run[2], step, "loss"), 1e-5, 1e-5);
@@ -61,7 +64,7 @@ static void every_method_runs_by_name(void **state)
 static void killed_runs_go_on_bit_for_bit(void **state)
 {
     (void)state;
-    static const char *const kinds[] = {"nash-md-togo", "dpo-mix-p", "dpo-mix-r"};
+    static const char *const kinds[] = {"nash-md-togo", "dpo-mix-p", "dpo-mix-r", "egpo"};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         shell("rm -rf %s/straight %s/killed", folder, folder);
         assert_run("%s --lora-r 4 --optimizer adamw --out %s/straight", align(kinds[k]), folder);
@@ -103,6 +106,75 @@ static void shares_and_weights(void **state)
     assert_true(metric("exact", 1, "loss") > metric("one", 1, "loss"));  // the mean of e^D is above 1
 }
 
+/* A judge of pairs that prefers whoever comes first, three to one: no reward says that. Nash-MD starts at a gain of a quarter; in EGPO both answers beat the opponent equally. */
+static void judges_of_pairs(void **state)
+{
+    (void)state;
+    static const char script[] = "#!/bin/sh\nexec sed -u 's/.*\"id\": *\\(\"[^\"]*\"\\).*/{\"id\": \\1, \"p\": [0.75]}/'\n";
+    char path[1100];
+    snprintf(path, sizeof path, "%s/judge.sh", folder);
+    assert_ok(file_replace(path, script, sizeof script - 1, err));
+    chmod(path, 0700);
+    static const struct {
+        const char *method;
+        double loss, labels;
+    } kinds[] = {{"nash-md", -0.25, 8}, {"nash-md-togo", -0.25, 8}, {"ipo-md", 0.0625, 8}, {"egpo", 0, 32}};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        shell("rm -rf %s/judged", folder);
+        assert_run("align --model %s --prompts %s/prompts.jsonl --labeler-command %s/judge.sh --batch 4 --max-steps 1 --max-length 64 --max-new-tokens 8 --dtype f32 --threads 1 --lora-r 4 --quiet --method %s "
+                   "--out %s/judged", model, folder, folder, kinds[k].method, folder);
+        assert_near(metric("judged", 1, "loss"), kinds[k].loss, 1e-12, 0);
+        assert_near(metric("judged", 1, "labels"), kinds[k].labels, 0, 0);
+        assert_near(metric("judged", 1, "val/unlabelled"), 0, 0, 0);
+    }
+}
+
+/* Norm of an optimizer's moments by the start of their names, over all parameters. */
+static double norm_of(const char *run, int step, const char *name)
+{
+    char path[1200];
+    struct safetensors s;
+    double sum = 0;
+    snprintf(path, sizeof path, "%s/%s/checkpoints/step-%d/optimizer.safetensors", folder, run, step);
+    assert_ok(safetensors_open(&s, path, err));
+    for (int64_t i = 0; i < s.n; i++) {
+        const float *x = s.tensor[i].data;
+        if (strncmp(s.tensor[i].name, name, strlen(name))) continue;
+        for (int64_t k = 0; k < tensor_count(&s.tensor[i]); k++) sum += (double)x[k] * x[k];
+    }
+    safetensors_close(&s);
+    return sqrt(sum);
+}
+
+/* Looking ahead leaves no trace: with a rate of 0 the run is the plain one, bit for bit, in parameters and in what every optimizer remembers; with a rate above 0 the first moments after one
+ * step are that step's gradient alone, clipped to norm 1 and times 1 - beta1, and the step-0 check (log-probs of policy and reference equal to the bit) holds after the way back. */
+static void looking_ahead_leaves_no_trace(void **state)
+{
+    (void)state;
+    static const char *const optimizers[] = {"adamw", "rmsprop --momentum 0.9", "sgd --momentum 0.9", "adafactor"};
+    for (size_t k = 0; k < sizeof optimizers / sizeof *optimizers; k++) {
+        shell("rm -rf %s/ahead %s/plain", folder, folder);
+        assert_run("%s --lora-r 4 --lr 0 --max-steps 2 --optimizer %s --out %s/ahead", align("egpo"), optimizers[k], folder);
+        assert_run("%s --lora-r 4 --lr 0 --max-steps 2 --optimizer %s --extragradient=false --out %s/plain", align("egpo"), optimizers[k], folder);
+        assert_same_file("ahead", "plain", "checkpoints/step-2/params.safetensors");
+        assert_same_file("ahead", "plain", "checkpoints/step-2/optimizer.safetensors");
+        assert_near(metric("ahead", 2, "loss"), metric("plain", 2, "loss"), 0, 0);
+        assert_near(metric("ahead", 2, "labels"), 2 * metric("plain", 2, "labels"), 0, 0);
+    }
+    shell("rm -rf %s/ahead %s/plain", folder, folder);
+    assert_run("%s --lora-r 4 --max-steps 1 --optimizer adamw --lr 0.1 --out %s/ahead", align("egpo"), folder);
+    assert_run("%s --lora-r 4 --max-steps 1 --optimizer adamw --lr 0.1 --extragradient=false --out %s/plain", align("egpo"), folder);
+    assert_true(metric("ahead", 1, "grad_norm") > 1);
+    assert_near(norm_of("ahead", 1, "exp_avg."), 0.1, 0, 1e-5);
+    assert_true(metric("ahead", 1, "loss") != metric("plain", 1, "loss")); // the answers half a step ahead were others
+    char path[1100], *data;
+    size_t n;
+    snprintf(path, sizeof path, "%s/ahead/checkpoints/step-1/state.json", folder);
+    assert_ok(file_read(path, 1 << 20, &data, &n, err));
+    assert_non_null(strstr(data, "\"optimizer_steps\": 1,"));
+    free(data);
+}
+
 static const struct {
     const char *options, *says;
 } refused[] = {
@@ -121,6 +193,13 @@ static const struct {
     {"dpo-mix-r --replay-steps 1", "drop it, or --logit-weights and --pairing tilted"},
     {"dpo-mix-r --mix-pr 0.5 --mix-pp 0.5", "does not label its own pairs"},
     {"dpo-mix-p --sampler-share 1.5", "sampler-share"},
+    {"egpo --pairing random", "--pairing opponent"},
+    {"online-ipo --pairing opponent --num-samples 3", "does not read a lead"},
+    {"egpo --num-samples 4 --logit-weights 1:0", "--num-samples 3"},
+    {"egpo --mix-pr 0.5 --data DATA", "--mix-pr 1"},
+    {"egpo --eval-data DATA", "give --eval-prompts"},
+    {"online-ipo --extragradient --replay-steps 1", "fresh answers in both halves"},
+    {"dpo --extragradient --data DATA", "samples nothing that half a step would change"},
     {"nash-md --pr-label hard", "--pr-label soft"},
     {"nash-md --num-samples 3 --logit-weights 1:0 --pairing random", "--num-samples 2"},
     {"nash-md --logit-weights 0.5:0.5", "--logit-weights 1:0,..."},
@@ -151,6 +230,7 @@ static int prepare(void **state)
     snprintf(folder, sizeof folder, "/tmp/sail-two-model-%d", (int)getpid());
     mkdir(folder, 0700);
     snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
+    shell("printf 'rules:\\n  - kind: regex\\n    pattern: \"[aeiou]\"\\n    weight: 0.3\\n' > %s/vowels.yaml", folder); // hardly ever a tie
     shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
     return 0;
 }
@@ -163,7 +243,7 @@ static int clean_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(special_cases_are_other_methods), cmocka_unit_test(shares_and_weights),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(special_cases_are_other_methods), cmocka_unit_test(shares_and_weights), cmocka_unit_test(judges_of_pairs), cmocka_unit_test(looking_ahead_leaves_no_trace),
                                        cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }
