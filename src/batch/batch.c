@@ -143,6 +143,13 @@ void batch_public_lengths(struct batch *b, double tail)
     b->written |= COL_WHOLE;
 }
 
+void batch_count_won(struct batch *b)
+{
+    b->won_tokens = 0;
+    for (int64_t k = 0; k < b->n_pair; k++)
+        if (!b->pair[k].unlabelled) b->won_tokens += b->n_tok[b->pair[k].win];
+}
+
 void batch_move_row(struct batch *b, int64_t to, int64_t from)
 {
 #define MOVE(field) b->field[to] = b->field[from]

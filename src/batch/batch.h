@@ -70,6 +70,7 @@ struct batch {
 
     int64_t n_pair;
     struct pair *pair; /* (n_pair) */
+    int64_t won_tokens; /* completion tokens of the winning rows of the whole optimizer batch, in its slices too; for sums with sft */
 
     double *coef; /* (n) dL/dlog pi(y_i) */
 
@@ -97,6 +98,7 @@ void batch_lay_tokens(struct batch *b);
 static inline float *batch_tokens(const struct batch *b, float *column) { return column && b->n ? column + b->token_at[0] : NULL; } /* of the first row */
 /* LD-DPO: of both answers of a pair, the tokens past the shorter one's length count `tail` times. No row may be in two pairs of other lengths. */
 void batch_public_lengths(struct batch *b, double tail);
+void batch_count_won(struct batch *b); /* writes won_tokens */
 void batch_move_row(struct batch *b, int64_t to, int64_t from); /* copies all columns of a row */
 /* Rows [from, batch_group_end(b, from)) are one group. */
 static inline int64_t batch_group_end(const struct batch *b, int64_t from)

@@ -190,6 +190,12 @@ int config_default(sail_config *c, const char *key, const char *value, sail_err 
     return set_value(c, i, value, err);
 }
 
+bool config_said(const sail_config *c, const char *key)
+{
+    int i = 0;
+    return !find_option(c, key, &i, NULL) && c->is_set[i];
+}
+
 int config_saved(sail_config *c, const char *key, const char *value, sail_err *err)
 {
     int i = 0, rc = find_option(c, key, &i, NULL);

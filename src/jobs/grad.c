@@ -16,7 +16,9 @@
 
 struct gradient {
     sail_config *config;
+    struct method method;
     const struct objective *objective;
+    uint32_t needs;
     struct objective_params params;
     struct model *model, *reference_model;
     struct adapter *adapter;
@@ -30,14 +32,16 @@ struct gradient {
 
 static int find_objective(struct gradient *g, sail_err *err)
 {
-    const struct preset *p = preset_find(g->config->method, err);
-    if (!p) return SAIL_USAGE;
-    int rc = preset_apply(p, g->config, err);
+    int rc = method_find(&g->method, g->config, err);
+    const struct preset *p = g->method.preset;
+    if (!rc) rc = preset_apply(p, g->config, err);
     if (rc) return rc;
     g->objective = objective_find(p->objective);
     if (g->objective->needs & GROUPS) return err_set(err, SAIL_USAGE, "--method %s learns from rewards of sampled answers, which data rows do not have: its gradient is that of `sail align` only", p->name);
     if (g->objective->needs & COL_TOKENS) return err_set(err, SAIL_USAGE, "--method %s weighs token by token: its gradient is that of `sail align` only", p->name);
-    return params_read(&g->params, g->objective, g->config, p->name, err);
+    rc = params_read(&g->params, p, g->config, err);
+    g->needs = objective_needs(g->objective, &g->params);
+    return rc;
 }
 
 static int open_all(struct gradient *g, sail_err *err)
@@ -53,7 +57,7 @@ static int open_all(struct gradient *g, sail_err *err)
         return err_set(err, SAIL_USAGE, "--method %s on %s: %s", c->method, c->model, reward ? "expected a ...ForSequenceClassification model" : "expected a language model, got a reward model");
     if (c->adapter && (rc = adapter_open(&g->adapter, g->model, c->adapter, true, err))) return rc;
     g->policy = (struct policy){g->model, g->adapter};
-    const bool needs = (g->objective->needs & COL_LOGP_REF) != 0;
+    const bool needs = (g->needs & COL_LOGP_REF) != 0;
     if (needs && !c->ref && !c->adapter) return err_set(err, SAIL_USAGE, "--method %s needs a reference policy: --ref DIR", c->method);
     if (needs && c->ref) {
         const struct model_options frozen = {.compute = compute, .micro_tokens = c->micro_tokens};
@@ -65,7 +69,7 @@ static int open_all(struct gradient *g, sail_err *err)
     if ((rc = dataset_open(&g->data, c->data, &g->text.options, err))) return rc;
     const bool sft = g->objective == objective_find("sft");
     if (g->data->n == 0) return err_set(err, SAIL_FAILED, "%s: no rows", c->data);
-    if (g->objective->needs & COL_VERDICT) {
+    if (g->needs & COL_VERDICT) {
         if (g->data->kind == DATA_PREFERENCE && (rc = dataset_unpair(g->data, err))) return rc;
         if (g->data->kind != DATA_UNPAIRED) return err_set(err, SAIL_FAILED, "%s: --method %s needs rows with a label (true or false), or chosen and rejected", c->data, c->method);
         return rows_check(g->data, g->model, err);
@@ -81,34 +85,36 @@ static void keep_chosen(struct batch *b)
     for (int64_t k = 0; k < b->n_pair; k++) batch_move_row(b, k, 2 * k);
     if (b->n_pair) b->n = b->n_pair;
     b->n_pair = 0;
+    b->written &= ~(uint32_t)COL_PAIRS;
 }
 
 static int compute(struct gradient *g, sail_err *err)
 {
     struct batch *b = &g->batch;
     const bool sft = g->objective == objective_find("sft");
-    const bool unpaired = (g->objective->needs & COL_VERDICT) != 0;
-    const int64_t mismatched = g->objective->needs & COL_MISMATCH ? model_facts(g->model)->max_position : 0;
+    const bool unpaired = (g->needs & COL_VERDICT) != 0;
+    const int64_t mismatched = g->needs & COL_MISMATCH ? model_facts(g->model)->max_position : 0;
     int rc = batch_init(b, 2 * g->data->n, g->data->n, err);
     if (!rc) rc = unpaired ? rows_fill_unpaired(b, &g->pool, g->data, mismatched, err) : rows_fill(b, &g->pool, g->data, 0, g->data->n, err);
     if (rc) return rc;
     if (sft) keep_chosen(b);
     int64_t tokens = 0;
     for (int64_t i = 0; i < b->n; i++) tokens += b->n_tok[i];
+    batch_count_won(b);
     if (g->config->ld_alpha < 1) batch_public_lengths(b, g->config->ld_alpha);
     const struct sequences s = batch_sequences(b);
     struct sequences policy = s;
     if (g->config->wpo) policy.adjusted = b->adjusted;
     rc = model_facts(g->model)->reward_head ? model_reward(g->policy, &s, b->logp, err) : model_score(g->policy, &policy, b->logp, NULL, err);
     b->written |= COL_LOGP | (g->config->wpo ? COL_ADJUSTED : 0);
-    if (!rc && (g->objective->needs & COL_LOGP_REF)) {
+    if (!rc && (g->needs & COL_LOGP_REF)) {
         rc = model_score(g->reference, &s, b->logp_ref, NULL, err);
         b->written |= COL_LOGP_REF;
     }
     if (rc) return rc;
     if (g->config->wpo) wpo_weigh(b);
     if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, g->params.beta, (uint64_t)g->config->seed, 0);
-    if (g->objective->needs & COL_SHIFT) running_mean_add(&(struct running_mean){0}, b, g->params.beta);
+    if (g->needs & COL_SHIFT) running_mean_add(&(struct running_mean){0}, b, g->params.beta);
     objective_eval(g->objective, &g->params, b, 1.0 / (double)(sft ? tokens : unpaired ? g->data->n : b->n_pair), &g->stats);
     policy_zero_grad(g->policy);
     return model_accumulate(g->policy, &s, b->coef, err);

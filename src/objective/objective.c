@@ -18,7 +18,7 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 
 const struct objective *objective_at(int i)
 {
-    static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_group, objective_nash, objective_egpo};
+    static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_group, objective_nash, objective_egpo, objective_terms};
     static const struct objective *const singles[] = {&objective_sail, &objective_listwise, &objective_reward};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const struct objective *o = lists[k]; o->name; o++)
@@ -28,6 +28,7 @@ const struct objective *objective_at(int i)
 
 const struct objective *objective_find(const char *name)
 {
+    if (strchr(name, ',')) return &objective_sum;
     for (int i = 0; objective_at(i); i++)
         if (!strcmp(objective_at(i)->name, name)) return objective_at(i);
     return NULL;
@@ -35,8 +36,20 @@ const struct objective *objective_find(const char *name)
 
 enum coupling objective_coupling(const struct objective *o, const struct objective_params *p)
 {
+    enum coupling widest = o->coupling;
+    for (int k = 0; o == &objective_sum && k < p->sum.n; k++) {
+        const enum coupling c = objective_coupling(p->sum.term[k], p);
+        if (c > widest) widest = c;
+    }
     const bool batch = (o->needs & BASELINES) && (p->baseline == BASELINE_BATCH || p->baseline == BASELINE_LOO);
-    return batch ? COUPLE_BATCH : o->coupling;
+    return batch ? COUPLE_BATCH : widest;
+}
+
+uint32_t objective_needs(const struct objective *o, const struct objective_params *p)
+{
+    uint32_t needs = o->needs;
+    for (int k = 0; o == &objective_sum && k < p->sum.n; k++) needs |= p->sum.term[k]->needs;
+    return needs;
 }
 
 void objective_eval(const struct objective *o, const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
@@ -65,8 +78,10 @@ int baseline_parse(const char *text, enum baseline *out, double *value, sail_err
 int objective_check(const struct objective *o, const struct objective_params *p, const char *method, sail_err *err)
 {
     const char *refusal = o->refuse ? o->refuse(p) : NULL;
-    if (p->divergence != DIVERGENCE_REVERSE_KL && !(o->takes & TAKES_DIVERGENCE))
+    uint32_t takes = o == &objective_sum ? ~(uint32_t)0 : o->takes; // a sum takes what all of its terms take
+    for (int k = 0; o == &objective_sum && k < p->sum.n; k++) takes &= p->sum.term[k]->takes;
+    if (p->divergence != DIVERGENCE_REVERSE_KL && !(takes & TAKES_DIVERGENCE))
         refusal = "--f-divergence needs a loss on the difference of both answers' log-ratios (dpo, cdpo, robust, r-dpo, ipo, hinge, exo-pair, discopop)";
-    if (p->use_margin && !(o->takes & TAKES_MARGIN)) refusal = "--margin needs a loss on a logit that a margin can be taken off (reward, and the logistic objectives of docs/methods.md)";
+    if (p->use_margin && !(takes & TAKES_MARGIN)) refusal = "--margin needs a loss on a logit that a margin can be taken off (reward, and the logistic objectives of docs/methods.md)";
     return refusal ? err_set(err, SAIL_USAGE, "--method %s: %s", method, refusal) : SAIL_OK;
 }

@@ -10,9 +10,18 @@ enum baseline { BASELINE_NONE, BASELINE_LOG2, BASELINE_NUMBER, BASELINE_BATCH, B
 enum divergence { DIVERGENCE_REVERSE_KL, DIVERGENCE_FORWARD_KL, DIVERGENCE_JS, DIVERGENCE_ALPHA };
 enum label_rule { LABEL_EXACT, LABEL_SAMPLED };
 
+struct objective;
+/* A sum of objectives: sum.c. n 0: none. */
+enum { SUM_TERMS = 4 };
+struct objective_sum {
+    int n;
+    const struct objective *term[SUM_TERMS];
+    double weight[SUM_TERMS];
+};
+
 /* Constants of all methods, by the names of the options. Each objective reads its own. */
 struct objective_params {
-    double beta, eps, delta, lambda, gamma, tau; /* gamma: SimPO's margin, in sail-* the score coefficient of PR */
+    double beta, eps, delta, lambda, gamma, tau; /* delta: SLiC's margin, BCO's shift of pairs; gamma: SimPO's margin, in sail-* the score coefficient of PR */
     double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths, xpo and selm: of the term on the reference's answers */
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
@@ -22,6 +31,7 @@ struct objective_params {
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
     double desirable_weight, undesirable_weight; /* unpaired rows */
+    struct objective_sum sum;
     enum baseline baseline;
     double baseline_value; /* BASELINE_NUMBER */
     enum label_rule label;
@@ -52,6 +62,8 @@ struct objective_stats {
     double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
     double n_desirable, n_undesirable; /* unpaired rows seen: what chosen and rejected are then sums over */
     double reference_point;            /* unpaired: what an implicit reward is compared with, kto's z0, bco's delta */
+    double term_loss[SUM_TERMS];       /* of a sum: without the weights */
+    double loss_elsewhere;             /* of a sum: the part of the loss whose value at the reference is not known beforehand */
 };
 
 /* What an objective has a place for besides its constants. */
@@ -74,7 +86,7 @@ struct objective {
     uint32_t takes; /* TAKES_* */
 };
 
-const struct objective *objective_find(const char *name);
+const struct objective *objective_find(const char *name); /* a list with commas: the sum */
 const struct objective *objective_at(int i); /* NULL after the last */
 
 /* Refuses constants that have no meaning, in the name of `method`. */
@@ -83,7 +95,13 @@ int objective_check(const struct objective *o, const struct objective_params *p,
 /* Zeroes coef, marks COL_COEF written, checks the needed columns, then eval. */
 void objective_eval(const struct objective *o, const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s);
 
-/* What the objective couples with these constants: a baseline over the batch couples the batch. */
+/* "dpo,sft" and "1,0.1" (NULL: all 1); without a comma the sum is empty and may have no weights. */
+int objective_sum_parse(struct objective_sum *sum, const char *objectives, const char *weights, sail_err *err);
+
+/* Columns besides rows and logp; of a sum those of all its terms. */
+uint32_t objective_needs(const struct objective *o, const struct objective_params *p);
+
+/* What the objective couples with these constants: a baseline over the batch couples the batch; a sum what one of its terms couples. */
 enum coupling objective_coupling(const struct objective *o, const struct objective_params *p);
 
 /* The weight of an unpaired row. */
@@ -157,5 +175,7 @@ extern const struct objective objective_egpo[];     /* egpo.c; ends with a NULL 
 extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */
 extern const struct objective objective_pairwise[]; /* pairwise.c; ends with a NULL name */
 extern const struct objective objective_unpaired[]; /* unpaired.c; ends with a NULL name */
+extern const struct objective objective_terms[];    /* terms.c; ends with a NULL name */
+extern const struct objective objective_sum;        /* sum.c */
 
 #endif

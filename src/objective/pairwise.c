@@ -9,12 +9,14 @@
 static struct pair_loss on_h(const struct objective_params *p, struct logistic l) { return (struct pair_loss){l.loss, p->beta * l.slope, -p->beta * l.slope}; }
 static double logit(const struct objective_params *p, const struct pair_numbers *x) { return p->beta * (x->dw - x->dl) - x->margin; }
 
-/* SFT: L = -sum_t log pi(y_t) / N over the batch's N completion tokens; scale is 1 / N. */
+/* SFT: L = -sum_t log pi(y_t) / N over the batch's N completion tokens, in a table of pairs those of the winning rows; scale is 1 / N. */
 static void sft_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
     (void)p;
-    for (int64_t i = 0; i < b->n; i++) {
-        b->coef[i] = -scale;
+    const bool pairs = (b->written & COL_PAIRS) != 0;
+    for (int64_t k = 0; k < (pairs ? b->n_pair : b->n); k++) {
+        const int64_t i = pairs ? b->pair[k].win : k;
+        b->coef[i] -= scale;
         s->loss -= scale * b->logp[i];
     }
 }

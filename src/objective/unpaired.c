@@ -37,7 +37,7 @@ static double mismatched_kl(const struct batch *b)
     return n > 0 ? fmax(0, sum / n) : 0;
 }
 
-/* KTO (2402.01306, eq. 8): u = beta (d - z0), L = l (1 - s(u)) desirable, l (1 - s(-u)) undesirable, dL/dlogp = -/+ l beta s(u) s(-u); z0 is held constant. */
+/* KTO (2402.01306): u = beta (d - z0), L = l (1 - s(u)) desirable, l (1 - s(-u)) undesirable, dL/dlogp = -/+ l beta s(u) s(-u); z0 is held constant. */
 static void kto_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
     const double z0 = mismatched_kl(b);

@@ -18,7 +18,7 @@ static int read_options(struct run *r, sail_err *err)
     r->pairing = pairing_find(c->pairing);
     BUG_ON(!r->pairing, "no pairing %s", c->pairing);
     const int rc = draws_parse(&r->draws, c->logit_weights, err);
-    return rc ? rc : params_read(&r->params, r->objective, c, r->preset->name, err);
+    return rc ? rc : params_read(&r->params, r->preset, c, err);
 }
 
 /* The update holds the gradient of the sampler itself, a score term, which is exact for fair draws of the policy only. */
@@ -293,24 +293,26 @@ static int open_sampling(struct run *r, sail_err *err)
 static int choose_method(struct run *r, sail_err *err)
 {
     sail_config *c = r->config;
-    r->preset = preset_find(c->method, err);
-    if (!r->preset) return SAIL_USAGE;
-    int rc = preset_apply(r->preset, c, err);
+    int rc = method_find(&r->method, c, err);
+    if (rc) return rc;
+    r->preset = r->method.preset;
+    rc = preset_apply(r->preset, c, err);
     if (rc) return rc;
     r->objective = objective_find(r->preset->objective);
     BUG_ON(!r->objective, "preset %s names no objective", r->preset->name);
-    r->pairs = (r->objective->needs & COL_PAIRS) != 0;
-    r->unpaired = (r->objective->needs & COL_VERDICT) != 0;
-    r->mismatched = (r->objective->needs & COL_MISMATCH) != 0;
-    r->groups = (r->objective->needs & GROUPS) != 0;
-    r->needs_reference = (r->objective->needs & COL_LOGP_REF) != 0;
-    r->shifts = (r->objective->needs & COL_SHIFT) != 0;
     r->reward = r->objective == &objective_reward;
     if (r->reward != (c->command == CMD_REWARD)) return err_set(err, SAIL_USAGE, "--method reward: reward models are trained by `sail reward`");
+    if ((rc = read_options(r, err))) return rc;
+    const uint32_t needs = objective_needs(r->objective, &r->params);
+    r->pairs = (needs & COL_PAIRS) != 0;
+    r->unpaired = (needs & COL_VERDICT) != 0;
+    r->mismatched = (needs & COL_MISMATCH) != 0;
+    r->groups = (needs & GROUPS) != 0;
+    r->needs_reference = (needs & COL_LOGP_REF) != 0;
+    r->shifts = (needs & COL_SHIFT) != 0;
     if (r->mismatched && c->batch < 2)
         return err_set(err, SAIL_USAGE, "method %s estimates its reference point from the other rows of the batch: give --batch 2 or more", r->preset->name);
-    rc = read_options(r, err);
-    if (!rc) rc = check_mixture(r, err);
+    rc = check_mixture(r, err);
     if (!rc) rc = draws_check(r, scores_sampler(r), err);
     if (!rc) rc = opponent_check(r, err);
     if (!rc && r->groups) rc = groups_check(r, err);

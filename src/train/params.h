@@ -4,8 +4,9 @@
 
 #include "config/config.h"
 #include "objective/objective.h"
+#include "train/preset.h"
 
-/* Reads every constant and refuses those that have no meaning for the objective, in the name of `method`. */
-int params_read(struct objective_params *p, const struct objective *o, const sail_config *c, const char *method, sail_err *err);
+/* Reads every constant and refuses those that have no meaning for the method's objective. */
+int params_read(struct objective_params *p, const struct preset *method, const sail_config *c, sail_err *err);
 
 #endif

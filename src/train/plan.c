@@ -14,6 +14,7 @@ static void print_method(const struct run *r, FILE *out)
     fprintf(out, "sampler     %s\n", p->sampler);
     fprintf(out, "labeler     %s%s%s\n", p->labeler, r->rewarder ? ": " : "", r->rewarder ? rewarder_name(r->rewarder) : "");
     fprintf(out, "objective   %s: %s\n", r->objective->name, r->objective->equation);
+    for (int k = 0; k < r->params.sum.n; k++) fprintf(out, "  %8g    %s: %s\n", r->params.sum.weight[k], r->params.sum.term[k]->name, r->params.sum.term[k]->equation);
     fprintf(out, "reference   %s\n", !r->needs_reference ? "none" : r->reference_rule->moves ? r->reference_rule->name : c->ref ? c->ref : p->reference);
     if (mixture_offline(r->mixture) < 1) {
         fprintf(out, "mixture     offline %g, dp %g, pp %g, pr %g\n", mixture_offline(r->mixture), r->mixture.dp, r->mixture.pp, r->mixture.pr);

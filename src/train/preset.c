@@ -34,6 +34,12 @@ static const struct preset presets[] = {
     {"apo-zero-unpaired", "dataset", "dataset", "apo-zero-unpaired", "init", "beta=0.1", "arXiv 2408.06266"},
     {"bco-unpaired", "dataset", "dataset", "bco-unpaired", "init", "beta=0.1", "arXiv 2404.04656"},
     {"aot-unpaired", "dataset", "dataset", "aot-unpaired", "init", "beta=0.1", "arXiv 2406.05882"},
+    {"sft-mean", "dataset", "dataset", "sft-mean", "none", "", "arXiv 2404.19733"},
+    {"sft-sum", "dataset", "dataset", "sft-sum", "none", "", "arXiv 2405.16436"},
+    {"bco-pair-shift", "dataset", "dataset", "bco-pair-shift", "init", "beta=0.1", "arXiv 2404.04656"},
+    {"rpo", "dataset", "dataset", "dpo,sft-sum", "init", "beta=0.01 method_weights=1,5e-5", "arXiv 2405.16436"},
+    {"irpo", "dataset", "dataset", "dpo,sft-mean", "init", "beta=0.1 method_weights=1,1", "arXiv 2404.19733"},
+    {"mpo", "dataset", "dataset", "dpo,bco-pair-shift,sft-mean", "init", "beta=0.1 method_weights=0.8,0.2,1", "arXiv 2411.10442"},
     {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},
     {"sigmoid-norm", "dataset", "dataset", "sigmoid-norm", "init", "beta=0.1", "arXiv 2411.15124"},
     {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},
@@ -78,6 +84,66 @@ const struct preset *preset_find(const char *given, sail_err *err)
     const char *near = nearest_name(name, names, N_PRESET);
     err_set(err, SAIL_USAGE, "unknown method '%s'%s%s%s (`sail methods` lists them)", given, near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
     return NULL;
+}
+
+/* The value of `key` in defaults like "beta=0.1 tau=0.05", its length in *n; NULL: not there. */
+static const char *default_of(const char *defaults, const char *key, size_t n_key, size_t *n)
+{
+    for (const char *at = defaults; *at; at += strcspn(at, " "), at += *at == ' ') {
+        if (strncmp(at, key, n_key) || at[n_key] != '=') continue;
+        *n = strcspn(at + n_key + 1, " ");
+        return at + n_key + 1;
+    }
+    return NULL;
+}
+
+/* Takes over the defaults of one more row. */
+static int merge_defaults(struct method *m, const struct preset *p, const sail_config *config, sail_err *err)
+{
+    for (const char *at = p->defaults; *at; at += strcspn(at, " "), at += *at == ' ') {
+        char key[64];
+        const size_t n_key = strcspn(at, "="), n = strcspn(at, " ");
+        size_t n_old;
+        snprintf(key, sizeof key, "%.*s", (int)n_key, at);
+        const char *old = default_of(m->defaults, at, n_key, &n_old);
+        if (!old)
+            snprintf(m->defaults + strlen(m->defaults), sizeof m->defaults - strlen(m->defaults), "%s%.*s", *m->defaults ? " " : "", (int)n, at);
+        else if ((n_old != n - n_key - 1 || strncmp(old, at + n_key + 1, n_old)) && !config_said(config, key))
+            return err_set(err, SAIL_USAGE, "--method %s: %s wants %.*s, the methods before it %s=%.*s: give --%s", config->method, p->name, (int)n, at, key, (int)n_old, old, key);
+    }
+    return SAIL_OK;
+}
+
+/* One more row of the sum. */
+static int add_method(struct method *m, const struct preset *p, const sail_config *config, sail_err *err)
+{
+    if (strcmp(p->sampler, "dataset") || strcmp(p->labeler, "dataset"))
+        return err_set(err, SAIL_USAGE, "--method %s: a sum is of methods that learn from the data alone, and %s does not: leave it out", config->method, p->name);
+    if (strchr(p->objective, ',')) return err_set(err, SAIL_USAGE, "--method %s: %s is a sum itself (%s): name its terms, with --method-weights", config->method, p->name, p->objective);
+    if (strstr(p->defaults, "ref_rule=")) return err_set(err, SAIL_USAGE, "--method %s: %s says how the reference moves: name dpo and give --ref-rule", config->method, p->name);
+    snprintf(m->objective + strlen(m->objective), sizeof m->objective - strlen(m->objective), "%s%s", *m->objective ? "," : "", p->objective);
+    if (!strcmp(p->reference, "init")) m->sum.reference = "init";
+    return merge_defaults(m, p, config, err);
+}
+
+int method_find(struct method *m, const sail_config *config, sail_err *err)
+{
+    *m = (struct method){.sum = {.sampler = "dataset", .labeler = "dataset", .reference = "none", .paper = "-"}};
+    if (!strchr(config->method, ',')) return (m->preset = preset_find(config->method, err)) ? SAIL_OK : SAIL_USAGE;
+    if (strlen(config->method) >= sizeof m->name) return err_set(err, SAIL_USAGE, "--method: a list of more than %zu letters", sizeof m->name - 1);
+    char copy[sizeof m->name], *rest = copy;
+    strcpy(copy, config->method);
+    strcpy(m->name, config->method);
+    for (char *name; (name = strsep(&rest, ","));) {
+        const struct preset *p = preset_find(name, err);
+        int rc = p ? add_method(m, p, config, err) : SAIL_USAGE;
+        if (rc) return rc;
+    }
+    m->sum.name = m->name;
+    m->sum.objective = m->objective;
+    m->sum.defaults = m->defaults;
+    m->preset = &m->sum;
+    return SAIL_OK;
 }
 
 int preset_apply(const struct preset *p, sail_config *config, sail_err *err)

@@ -15,6 +15,15 @@ struct preset {
     const char *paper;     /* "arXiv 2406.15567" */
 };
 const struct preset *preset_find(const char *name, sail_err *err); /* did you mean ... */
+
+/* A method as it is asked for: a row, or a row made of several that learn from the data ("dpo,sft"). */
+struct method {
+    const struct preset *preset; /* NULL: not found */
+    struct preset sum;           /* its room */
+    char name[256], objective[256], defaults[256];
+};
+/* Of config->method. Rows that want different values of an option are refused unless the user gave one. */
+int method_find(struct method *m, const sail_config *config, sail_err *err);
 const struct preset *preset_at(int i); /* NULL after the last */
 int preset_apply(const struct preset *p, sail_config *config, sail_err *err);
 

@@ -120,7 +120,8 @@ struct step_result {
 
 struct run {
     sail_config *config; /* resolved */
-    const struct preset *preset;
+    struct method method;
+    const struct preset *preset; /* method.preset */
     const struct objective *objective;
     struct objective_params params;
     struct mixture mixture;

@@ -139,6 +139,7 @@ static int gather(struct run *r, struct step_result *result, sail_err *err)
 static int descend(struct run *r, struct step_result *result, sail_err *err)
 {
     result->scale = loss_scale(r);
+    batch_count_won(&r->batch);
     policy_zero_grad(r->policy);
     const double train = clock_seconds();
     const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));

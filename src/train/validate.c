@@ -48,6 +48,7 @@ int run_validate(struct run *r, double *loss, struct metric *m, int *n_metric, s
     int64_t tokens = 0;
     for (int64_t i = 0; i < r->eval->n; i++)
         tokens += r->eval->kind == DATA_PREFERENCE ? r->eval->example[i].chosen.n : r->eval->example[i].completion.n;
+    r->batch.won_tokens = tokens;
     const double scale = r->pairs || r->unpaired ? 1.0 / (double)r->eval->n : 1.0 / (double)tokens;
     for (int64_t from = 0, n; from < r->eval->n; from += n) {
         n = r->eval->n - from < r->config->batch ? r->eval->n - from : r->config->batch;

@@ -57,4 +57,34 @@ static inline void assert_same_file(const char *a, const char *b, const char *na
     free(db);
 }
 
+/* A folder, a small model, and pairs.jsonl of its own answers in it (as ids too). */
+static inline int make_pairs(const char *name)
+{
+    snprintf(folder, sizeof folder, "/tmp/sail-%s-%d", name, (int)getpid());
+    mkdir(folder, 0700);
+    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
+    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
+    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
+    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
+}
+
+/* The first value of a metric in a run's line of a step. */
+static inline double run_metric(const char *run, const char *key, int step)
+{
+    char path[1100], *data, head[40], name[64];
+    size_t n;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
+    assert_ok(file_read(path, 1 << 20, &data, &n, err));
+    snprintf(head, sizeof head, "{\"step\": %d, ", step);
+    snprintf(name, sizeof name, "\"%s\": ", key);
+    double value = NAN;
+    for (char *line = strtok(data, "\n"); line && isnan(value); line = strtok(NULL, "\n")) {
+        char *at = strncmp(line, head, strlen(head)) ? NULL : strstr(line, name);
+        if (at) value = atof(at + strlen(name));
+    }
+    free(data);
+    if (isnan(value)) fail_msg("%s has no %s at step %d", run, key, step);
+    return value;
+}
+
 #endif

@@ -6,24 +6,6 @@
 static const char *const methods[] = {"kto", "apo-zero-unpaired", "bco-unpaired", "aot-unpaired"};
 static const char *const coupled[] = {"kto", "bco-unpaired"}; /* a reference point of the batch, one of the whole run */
 
-static double metric(const char *run, const char *key, int step)
-{
-    char path[1100], *data, head[40], name[64];
-    size_t n;
-    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
-    assert_ok(file_read(path, 1 << 20, &data, &n, err));
-    snprintf(head, sizeof head, "{\"step\": %d, ", step);
-    snprintf(name, sizeof name, "\"%s\": ", key);
-    double value = NAN;
-    for (char *line = strtok(data, "\n"); line && isnan(value); line = strtok(NULL, "\n")) {
-        char *at = strncmp(line, head, strlen(head)) ? NULL : strstr(line, name);
-        if (at) value = atof(at + strlen(name));
-    }
-    free(data);
-    if (isnan(value)) fail_msg("%s has no %s at step %d", run, key, step);
-    return value;
-}
-
 static const char *const shared = "--batch 6 --max-length 64 --lr 1e-2 --schedule constant --dtype f32 --lora-r 4 --beta 0.5 --quiet --seed 3 --sample-steps 1000 --max-new-tokens 8";
 
 /* Desirable answers rise against undesirable ones, on the rows it learns from and as the objective says on those held out. */
@@ -32,14 +14,14 @@ static void labels_are_learned(void **state)
     (void)state;
     for (size_t k = 0; k < sizeof methods / sizeof *methods; k++) {
         assert_run("align --model %s --data %s/unpaired.jsonl --eval-data %s/unpaired.jsonl --eval-steps 1 --method %s --max-steps 12 --out %s/%s %s", model, folder, folder, methods[k], folder, methods[k], shared);
-        if (!(metric(methods[k], "eval_loss", 12) < metric(methods[k], "eval_loss", 1))) fail_msg("%s did not lower its own loss", methods[k]);
-        assert_true(metric(methods[k], "eval_rewards/margins", 12) > 0.2);
-        assert_true(metric(methods[k], "eval_rewards/margins", 12) > metric(methods[k], "eval_rewards/margins", 1));
-        assert_true(metric(methods[k], "num_tokens", 12) < 12 * 6 * 64);
+        if (!(run_metric(methods[k], "eval_loss", 12) < run_metric(methods[k], "eval_loss", 1))) fail_msg("%s did not lower its own loss", methods[k]);
+        assert_true(run_metric(methods[k], "eval_rewards/margins", 12) > 0.2);
+        assert_true(run_metric(methods[k], "eval_rewards/margins", 12) > run_metric(methods[k], "eval_rewards/margins", 1));
+        assert_true(run_metric(methods[k], "num_tokens", 12) < 12 * 6 * 64);
     }
-    assert_true(metric("kto", "kl", 1) == 0 && metric("kto", "kl", 12) >= 0);
-    assert_near(metric("kto", "loss", 1), 0.5, 1e-9, 0);
-    assert_true(metric("bco-unpaired", "delta", 1) == 0 && metric("bco-unpaired", "delta", 12) != 0);
+    assert_true(run_metric("kto", "kl", 1) == 0 && run_metric("kto", "kl", 12) >= 0);
+    assert_near(run_metric("kto", "loss", 1), 0.5, 1e-9, 0);
+    assert_true(run_metric("bco-unpaired", "delta", 1) == 0 && run_metric("bco-unpaired", "delta", 12) != 0);
 }
 
 /* A preference file and the same rows in a file of labels are the same run. */
@@ -61,7 +43,7 @@ static void micro_batches_change_roundings_only(void **state)
         char whole[64];
         snprintf(whole, sizeof whole, "whole-%s", coupled[k]);
         snprintf(cut, sizeof cut, "cut-%s", coupled[k]);
-        for (int step = 1; step <= 3; step++) assert_near(metric(cut, "loss", step), metric(whole, "loss", step), 1e-7, 1e-6);
+        for (int step = 1; step <= 3; step++) assert_near(run_metric(cut, "loss", step), run_metric(whole, "loss", step), 1e-7, 1e-6);
     }
 }
 
@@ -91,8 +73,8 @@ static void weights_scale_the_rows_of_a_kind(void **state)
     assert_run("align --model %s --data %s/unpaired.jsonl --method kto --desirable-weight 0 --max-steps 1 --out %s/w0 %s", model, folder, folder, shared);
     assert_run("align --model %s --data %s/unpaired.jsonl --method kto --undesirable-weight 0 --max-steps 1 --out %s/w1 %s", model, folder, folder, shared);
     assert_run("align --model %s --data %s/unpaired.jsonl --method kto --undesirable-weight 3 --max-steps 1 --out %s/w3 %s", model, folder, folder, shared);
-    assert_near(metric("w0", "loss", 1) + metric("w1", "loss", 1), 0.5, 1e-12, 0);
-    assert_near(metric("w3", "loss", 1), metric("w1", "loss", 1) + 3 * metric("w0", "loss", 1), 1e-12, 0);
+    assert_near(run_metric("w0", "loss", 1) + run_metric("w1", "loss", 1), 0.5, 1e-12, 0);
+    assert_near(run_metric("w3", "loss", 1), run_metric("w1", "loss", 1) + 3 * run_metric("w0", "loss", 1), 1e-12, 0);
 }
 
 static void what_has_no_meaning_is_refused(void **state)
@@ -147,13 +129,7 @@ static int take_apart(void)
 static int prepare(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/sail-unpaired-%d", (int)getpid());
-    mkdir(folder, 0700);
-    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
-    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
-    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
-    if (run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder)) return -1;
-    return take_apart();
+    return make_pairs("unpaired") ? -1 : take_apart();
 }
 
 static int clean_up(void **state)

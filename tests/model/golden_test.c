@@ -225,6 +225,49 @@ static void unpaired_gradient(void **state)
     compare_gradients(out, repo_path("tests/golden/unpaired/grad-kto.safetensors"), 0.49781224868748847);
 }
 
+/* what = sum of weight * part, tensor by tensor; the loss too. */
+static double combine(const char *what, const char *const *part, const double *weight, int n)
+{
+    struct safetensors s[4];
+    double loss = 0;
+    for (int k = 0; k < n; k++) {
+        assert_ok(safetensors_open(&s[k], part[k], err));
+        loss += weight[k] * atof(json_string_value(json_object_get(s[k].metadata, "loss")));
+    }
+    struct tensor *t = calloc((size_t)s[0].n, sizeof *t);
+    for (int64_t i = 0; i < s[0].n; i++) {
+        t[i] = s[0].tensor[i];
+        float *sum = calloc((size_t)tensor_count(&t[i]), sizeof *sum);
+        for (int k = 0; k < n; k++)
+            for (int64_t e = 0; e < tensor_count(&t[i]); e++) {
+                float x;
+                memcpy(&x, (const char *)safetensors_find(&s[k], t[i].name)->data + 4 * e, sizeof x);
+                sum[e] += (float)weight[k] * x;
+            }
+        t[i].data = sum;
+    }
+    assert_ok(safetensors_write(what, t, s[0].n, NULL, 0, err));
+    for (int64_t i = 0; i < s[0].n; i++) free(t[i].data);
+    free(t);
+    for (int k = 0; k < n; k++) safetensors_close(&s[k]);
+    return loss;
+}
+
+/* The gradient of a sum is the weighted sum of its terms' gradients, which PyTorch gives. */
+static void sum_gradient(void **state)
+{
+    (void)state;
+    char c[4200], out[4200], want[4200], sft[4200], dpo[4200];
+    snprintf(c, sizeof c, "%s", repo_path("tests/golden/cases/llama-gqa"));
+    snprintf(out, sizeof out, "%s/g.safetensors", folder);
+    snprintf(want, sizeof want, "%s/w.safetensors", folder);
+    snprintf(dpo, sizeof dpo, "%s", repo_path("tests/golden/cases/llama-gqa/grad-dpo.safetensors"));
+    snprintf(sft, sizeof sft, "%s", repo_path("tests/golden/cases/llama-gqa/grad-sft.safetensors"));
+    const double loss = combine(want, (const char *const[]){sft, dpo}, (const double[]){0.3, 1.7}, 2);
+    assert_run("grad --model %s --ref %s/ref --data %s/data.jsonl --method sft,dpo --method-weights 0.3,1.7 --out %s", c, c, c, out);
+    compare_gradients(out, want, loss);
+}
+
 static void all_cases(void **state)
 {
     (void)state;
@@ -244,7 +287,7 @@ int main(void)
 {
     snprintf(folder, sizeof folder, "/tmp/sail-golden-%d", (int)getpid());
     mkdir(folder, 0700);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(golden_cases), cmocka_unit_test(unpaired_gradient), cmocka_unit_test(all_cases)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(golden_cases), cmocka_unit_test(unpaired_gradient), cmocka_unit_test(sum_gradient), cmocka_unit_test(all_cases)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     dir_remove(folder, NULL);
     return failed;

@@ -15,7 +15,7 @@ static struct result run(const char *name, const struct objective_params *p, con
     int32_t n_tok[2] = {30, 45};
     struct pair pair = {.win = turn, .lose = !turn, .p = probability, .margin = margin, .weight = 1};
     struct ranked rank[2];
-    struct batch b = {.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS, .n = 2, .n_tok = n_tok, .logp = logp, .logp_ref = logp_ref, .n_pair = 1, .pair = &pair, .coef = coef, .rank = rank};
+    struct batch b = {.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_SHIFT, .n = 2, .n_tok = n_tok, .logp = logp, .logp_ref = logp_ref, .n_pair = 1, .pair = &pair, .coef = coef, .rank = rank, .shift = 0.2};
     struct objective_stats s = {0};
     objective_eval(objective_find(name), p, &b, 1, &s);
     return (struct result){s.loss, {coef[0], coef[1]}};
