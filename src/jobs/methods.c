@@ -34,10 +34,10 @@ int job_methods(const sail_config *config, sail_err *err)
         }
         buf_puts(&b, "\n]\n");
     } else {
-        buf_printf(&b, "%-17s %-28s %-24s %-17s %-6s %-18s %s\n", "method", "sampler", "labeler", "objective", "ref", "paper", "defaults");
+        buf_printf(&b, "%-17s %-28s %-24s %-28s %-8s %-18s %s\n", "method", "sampler", "labeler", "objective", "ref", "paper", "defaults");
         for (int i = 0; preset_at(i); i++) {
             const struct preset *p = preset_at(i);
-            buf_printf(&b, "%-17s %-28s %-24s %-17s %-6s %-18s %s\n", p->name, p->sampler, p->labeler, p->objective, p->reference, p->paper, p->defaults);
+            buf_printf(&b, "%-17s %-28s %-24s %-28s %-8s %-18s %s\n", p->name, p->sampler, p->labeler, p->objective, p->reference, p->paper, p->defaults);
         }
     }
     int rc = b.failed ? err_memory(err, b.len) : SAIL_OK;

@@ -40,6 +40,8 @@ static const struct preset presets[] = {
     {"rpo", "dataset", "dataset", "dpo,sft-sum", "init", "beta=0.01 method_weights=1,5e-5", "arXiv 2405.16436"},
     {"irpo", "dataset", "dataset", "dpo,sft-mean", "init", "beta=0.1 method_weights=1,1", "arXiv 2404.19733"},
     {"mpo", "dataset", "dataset", "dpo,bco-pair-shift,sft-mean", "init", "beta=0.1 method_weights=0.8,0.2,1", "arXiv 2411.10442"},
+    {"tr-dpo-soft", "dataset", "dataset", "dpo", "ema", "beta=0.1 ref_rule=ema ref_decay=0.4 ref_steps=1", "arXiv 2404.09656"},
+    {"tr-dpo-hard", "dataset", "dataset", "dpo", "periodic", "beta=0.1 ref_rule=periodic ref_steps=512", "arXiv 2404.09656"},
     {"discopop", "dataset", "dataset", "discopop", "init", "beta=0.1 tau=0.05", "arXiv 2406.08414"},
     {"sigmoid-norm", "dataset", "dataset", "sigmoid-norm", "init", "beta=0.1", "arXiv 2411.15124"},
     {"online-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0", "arXiv 2402.04792"},

@@ -10,7 +10,7 @@ struct preset {
     const char *sampler;   /* "dataset", "policy", "dataset + policy" */
     const char *labeler;   /* "dataset", "self", "reward", ... */
     const char *objective; /* a row of the objective registry */
-    const char *reference; /* "init", "none" */
+    const char *reference; /* "init", "ema", "periodic", "none" */
     const char *defaults;  /* "beta=0.1 mix_pr=0.3 gamma=0.3": options where the user said nothing */
     const char *paper;     /* "arXiv 2406.15567" */
 };

@@ -84,6 +84,16 @@ static void references_follow_their_rule(void **state)
     assert_run("%s --ref-rule ema --ref-decay 1 --out %s/ref-ema1", shared, folder);
     assert_run("%s --ref-rule ema --ref-decay 0 --out %s/ref-ema0", shared, folder);
     assert_run("%s --ref-rule periodic --ref-steps 2 --out %s/ref-periodic", shared, folder);
+    // TR-DPO's two rows are DPO with its rules; an option still wins over the row.
+    char tr[4096];
+    snprintf(tr, sizeof tr, "align --model %s --data %s/pairs.jsonl --batch 4 --max-steps 4 --lr 1e-2 --schedule constant --dtype f32 --lora-r 4 --quiet", model, folder);
+    assert_run("%s --ref-rule ema --ref-decay 0.4 --out %s/ref-ema4", shared, folder);
+    assert_run("%s --method tr-dpo-soft --out %s/tr-soft", tr, folder);
+    assert_run("%s --method tr-dpo-hard --out %s/tr-hard", tr, folder);
+    assert_run("%s --method tr-dpo-hard --ref-steps 2 --out %s/tr-hard2", tr, folder);
+    assert_same_file("tr-soft", "ref-ema4", "metrics.jsonl");
+    assert_same_file("tr-hard", "ref-init", "metrics.jsonl"); // 512 steps are not reached
+    assert_same_file("tr-hard2", "ref-periodic", "metrics.jsonl");
     for (int step = 1; step <= 4; step++) assert_near(metric("ref-previous", step, "loss"), 0.6931471805599453, 1e-12, 0);
     assert_same_file("ref-init", "ref-ema1", "metrics.jsonl");
     assert_same_file("ref-previous", "ref-ema0", "metrics.jsonl");
@@ -216,6 +226,8 @@ static const struct bad {
     {"align --model M --data D --out O --method discopop --tau 2", "--tau must be at most 1", 2},
     {"align --model M --data D --out O --method online-dpo --reward-rule R", "--max-steps", 2},
     {"align --model M --data D --out O --method dpo --full --ref-rule ema", "drop --full", 2},
+    {"align --model M --data D --out O --method tr-dpo-soft --full", "drop --full", 2},
+    {"align --model M --data D --out O --method dpo,tr-dpo-hard", "name dpo and give --ref-rule", 2},
     {"align --model M --data D --out O --method simpo --ref-rule previous", "has no reference", 2},
     {"align --model M --data D --out O --method dpo --ref-rule periodic --ref base", "drop --ref base", 2},
     {"align --model M --data D --out O --method sail-pr --reward-rule R --num-samples 4", "--pairing random or all", 2},
