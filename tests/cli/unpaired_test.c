@@ -33,17 +33,33 @@ static void preference_rows_are_taken_apart(void **state)
     assert_same_file("from-pairs", "from-labels", "metrics.jsonl");
 }
 
+/* Policy and reference differ from the start, so that both reference points are at work: z0 is above 0, delta is not 0. */
+static const char *far_apart(const char *method, const char *run)
+{
+    static char arguments[16384];
+    char c[2200];
+    snprintf(c, sizeof c, "%s", repo_path("tests/golden/cases/llama-gqa"));
+    snprintf(arguments, sizeof arguments, "align --model %s/ref --ref %s --data %s/data.jsonl --eval-data %s/data.jsonl --eval-steps 1 --method %s --max-steps 4 --save-steps 2 --batch 5 --lr 1e-3 "
+             "--schedule constant --dtype f32 --full --quiet --sample-steps 1000 --max-new-tokens 4 --out %s/%s", c, c, c, c, method, folder, run);
+    return arguments;
+}
+
 static void micro_batches_change_roundings_only(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
-        char cut[64];
-        assert_run("align --model %s --data %s/unpaired.jsonl --method %s --max-steps 3 --out %s/whole-%s %s --optimizer sgd", model, folder, coupled[k], folder, coupled[k], shared);
-        assert_run("align --model %s --data %s/unpaired.jsonl --method %s --max-steps 3 --out %s/cut-%s %s --optimizer sgd --micro-batch 1", model, folder, coupled[k], folder, coupled[k], shared);
-        char whole[64];
-        snprintf(whole, sizeof whole, "whole-%s", coupled[k]);
-        snprintf(cut, sizeof cut, "cut-%s", coupled[k]);
-        for (int step = 1; step <= 3; step++) assert_near(run_metric(cut, "loss", step), run_metric(whole, "loss", step), 1e-7, 1e-6);
+        const char *point = k ? "delta" : "kl";
+        int at_work = 0;
+        assert_run("%s --optimizer sgd", far_apart(coupled[k], "whole"));
+        assert_run("%s --optimizer sgd --micro-batch 1", far_apart(coupled[k], "cut"));
+        for (int step = 1; step <= 4; step++) {
+            assert_near(run_metric("cut", "loss", step), run_metric("whole", "loss", step), 1e-7, 1e-6);
+            assert_near(run_metric("cut", "eval_loss", step), run_metric("whole", "eval_loss", step), 1e-7, 1e-6);
+            assert_near(run_metric("cut", point, step), run_metric("whole", point, step), 1e-6, 1e-5);
+            at_work += fabs(run_metric("cut", point, step)) > 0.01;
+        }
+        assert_true(at_work >= 2); // a floor of 0 may hide a step's
+        shell("rm -r %s/whole %s/cut", folder, folder);
     }
 }
 
@@ -51,18 +67,29 @@ static void reference_points_resume_bit_for_bit(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
-        char a[64], b[64], options[4096];
-        snprintf(a, sizeof a, "straight-%s", coupled[k]);
-        snprintf(b, sizeof b, "killed-%s", coupled[k]);
-        snprintf(options, sizeof options, "align --model %s --data %s/unpaired.jsonl --eval-data %s/unpaired.jsonl --eval-steps 3 --method %s --max-steps 6 --save-steps 3 %s", model, folder, folder, coupled[k], shared);
-        assert_run("%s --out %s/%s", options, folder, a);
-        assert_run("%s --out %s/%s", options, folder, b);
-        shell("rm -r %s/%s/checkpoints/step-6 %s/%s/final", folder, b, folder, b);
-        assert_run("align --out %s/%s --resume --quiet", folder, b);
-        assert_same_file(a, b, "metrics.jsonl");
-        assert_same_file(a, b, "checkpoints/step-6/params.safetensors");
-        assert_same_file(a, b, "checkpoints/step-6/state.json");
-        assert_same_file(a, b, "final/adapter_model.safetensors");
+        assert_run("%s", far_apart(coupled[k], "straight"));
+        assert_run("%s", far_apart(coupled[k], "killed"));
+        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
+        assert_run("align --out %s/killed --resume --quiet", folder);
+        assert_same_file("straight", "killed", "metrics.jsonl");
+        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
+        assert_same_file("straight", "killed", "checkpoints/step-4/state.json");
+        assert_same_file("straight", "killed", "final/model.safetensors");
+        shell("rm -r %s/straight %s/killed", folder, folder);
+    }
+}
+
+/* Where policy and reference stay the same, z0 is 0: a mismatched row's log-prob under the reference is never that of another epoch's completion. With a
+ * reference that follows every step (TR-KTO) too. */
+static void z0_is_of_the_rows_at_hand(void **state)
+{
+    (void)state;
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --max-steps 12 --out %s/still %s --lr 0", model, folder, folder, shared);
+    for (int step = 1; step <= 12; step++) assert_true(run_metric("still", "kl", step) == 0 && fabs(run_metric("still", "loss", step) - 0.5) < 1e-12);
+    assert_run("align --model %s --data %s/unpaired.jsonl --method kto --ref-rule previous --max-steps 4 --out %s/previous %s", model, folder, folder, shared);
+    for (int step = 1; step <= 4; step++) {
+        assert_near(run_metric("previous", "loss", step), 0.5, 1e-12, 0);
+        assert_true(run_metric("previous", "kl", step) == 0);
     }
 }
 
@@ -142,7 +169,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(labels_are_learned),          cmocka_unit_test(preference_rows_are_taken_apart), cmocka_unit_test(micro_batches_change_roundings_only),
-        cmocka_unit_test(reference_points_resume_bit_for_bit), cmocka_unit_test(weights_scale_the_rows_of_a_kind), cmocka_unit_test(what_has_no_meaning_is_refused),
+        cmocka_unit_test(reference_points_resume_bit_for_bit), cmocka_unit_test(z0_is_of_the_rows_at_hand), cmocka_unit_test(weights_scale_the_rows_of_a_kind), cmocka_unit_test(what_has_no_meaning_is_refused),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

@@ -108,6 +108,48 @@ static void golden_vectors(void **state)
     json_decref(j);
 }
 
+/* Two rows, one of each kind, at the log-probs of the golden pairs: their losses are those of the pairwise forms. */
+static void two_rows_are_the_golden_pairs(void **state)
+{
+    (void)state;
+    static const double lp[2][4] = {{-40, -55, -42, -50}, {-60, -35, -50, -38}};
+    static const struct {
+        const char *name;
+        double value[2][3];
+    } golden[] = {
+        {"apo-zero-unpaired", {{0.827706671, -0.0247516573, 0.0235003712}, {1.3055011, -0.0196611933, 0.0244458312}}}, /* apo_zero */
+        {"bco-unpaired", {{1.07221585, -0.0450166003, 0.0377540669}, {2.16761693, -0.0731058579, 0.0574442517}}},      /* bco_pair: delta 0 */
+        {"aot-unpaired", {{0.403186049, -0.0331812228, 0.0331812228}, {1.54100845, -0.0785834983, 0.0785834983}}},      /* dpo: nothing to sort */
+    };
+    const struct objective_params p = params(0.1, 1, 1);
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++)
+        for (int c = 0; c < 2; c++) {
+            struct table t = {.logp = {lp[c][0], lp[c][1]}, .logp_ref = {lp[c][2], lp[c][3]}, .verdict = {VERDICT_DESIRABLE, VERDICT_UNDESIRABLE}};
+            struct objective_stats s;
+            bind(&t, 2);
+            const double got[3] = {evaluate(&t, objective_find(golden[i].name), &p, i == 2 ? 0.5 : 1, &s), t.coef[0], t.coef[1]};
+            for (int k = 0; k < 3; k++) assert_near(got[k], golden[i].value[c][k], 1e-8, 1e-8);
+        }
+}
+
+/* Held-out batches one after the other: what AOT adds to the statistics before does not change what it pairs. */
+static void batches_are_averaged_by_their_size(void **state)
+{
+    (void)state;
+    uint32_t seed = 3;
+    const struct objective_params p = params(0.2, 1, 1);
+    struct objective_stats both = {0}, alone;
+    double want = 0;
+    for (int n = 8; n <= 16; n += 8) {
+        struct table t;
+        random_table(&t, &seed, n);
+        want += evaluate(&t, objective_find("aot-unpaired"), &p, 2.0 / n, &alone) * n / 24;
+        objective_eval(objective_find("aot-unpaired"), &p, &t.b, 1.0 / 12, &both);
+    }
+    assert_near(both.loss, want, 1e-14, 1e-13);
+    assert_true(both.n_desirable + both.n_undesirable == 12);
+}
+
 /* Fourth-order central differences in every row; a mismatched row's coefficient is 0 although the loss moves with it: the reference point is held constant. */
 static void coefficients_are_derivatives(void **state)
 {
@@ -224,6 +266,7 @@ static void preference_rows_come_apart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_rows_are_the_golden_pairs), cmocka_unit_test(batches_are_averaged_by_their_size),
         cmocka_unit_test(golden_vectors),           cmocka_unit_test(coefficients_are_derivatives),  cmocka_unit_test(ktos_reference_point_has_a_floor),
         cmocka_unit_test(extremes_and_the_reference), cmocka_unit_test(preference_rows_come_apart),
     };
