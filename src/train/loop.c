@@ -120,10 +120,7 @@ static int check_step_zero(const struct run *r, const struct step_result *s, boo
             return err_set(err, SAIL_FAILED, "step-0 check: policy and reference are the same, but row %lld has log-probs %.9g and %.9g", (long long)i, b->logp[i], b->logp_ref[i]);
     if (!r->objective->at_reference || !(b->n_pair || r->unpaired)) return SAIL_OK; // no value is known beforehand
     double want = 0;
-    for (int64_t k = 0; k < b->n_pair; k++) {
-        const double weight = r->config->wpo ? wpo_weight(b, &b->pair[k]) : 1;
-        want += weight * b->pair[k].weight * r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
-    }
+    for (int64_t k = 0; k < b->n_pair; k++) want += b->pair[k].weight * r->objective->at_reference(&r->params, &b->pair[k]) / (double)b->n_pair;
     for (int64_t i = 0; r->unpaired && i < b->n; i++) want += verdict_weight(&r->params, b->verdict[i]) * r->objective->at_reference(&r->params, NULL) / (double)b->n;
     const double known = s->stats.loss - s->stats.loss_elsewhere;
     if (fabs(known - want) > 1e-9 * (1 + fabs(want)))

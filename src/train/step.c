@@ -36,7 +36,8 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         if ((rc = model_backward(r->policy, slice.coef, batch_tokens(&slice, slice.token_weight), err))) return rc;
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
     }
-    b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0);
+    b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
+    if (r->config->wpo) wpo_weigh(b); // the slices had copies of the pairs
     return SAIL_OK;
 }
 
