@@ -36,7 +36,8 @@ int run_dry(const struct run *r, FILE *out, sail_err *err)
         optimizer_state_at(r->optimizer, i, name, &data, &n);
         state += (size_t)n * sizeof *data;
     }
-    fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB\n", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
+    fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
+    fprintf(out, r->config->extragradient ? ", start of a step %.0f MiB\n" : "\n", mib(trained / 2 + state));
     struct buf yaml;
     buf_init(&yaml, 0);
     config_write_yaml(r->config, &yaml);

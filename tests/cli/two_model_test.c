@@ -106,26 +106,29 @@ static void shares_and_weights(void **state)
     assert_true(metric("exact", 1, "loss") > metric("one", 1, "loss"));  // the mean of e^D is above 1
 }
 
-/* A judge of pairs that prefers whoever comes first, three to one: no reward says that. Nash-MD starts at a gain of a quarter; in EGPO both answers beat the opponent equally. */
+/* Judges of pairs, whom no reward explains. Whoever comes first wins three to one: Nash-MD starts at a gain of a quarter; in EGPO both answers beat the opponent equally. A tie is a half
+ * and stays; no verdict is no pair. */
 static void judges_of_pairs(void **state)
 {
     (void)state;
-    static const char script[] = "#!/bin/sh\nexec sed -u 's/.*\"id\": *\\(\"[^\"]*\"\\).*/{\"id\": \\1, \"p\": [0.75]}/'\n";
-    char path[1100];
-    snprintf(path, sizeof path, "%s/judge.sh", folder);
-    assert_ok(file_replace(path, script, sizeof script - 1, err));
-    chmod(path, 0700);
     static const struct {
-        const char *method;
-        double loss, labels;
-    } kinds[] = {{"nash-md", -0.25, 8}, {"nash-md-togo", -0.25, 8}, {"ipo-md", 0.0625, 8}, {"egpo", 0, 32}};
+        const char *method, *p;
+        double loss, labels, unlabelled;
+    } kinds[] = {{"nash-md", "0.75", -0.25, 8, 0}, {"nash-md-togo", "0.75", -0.25, 8, 0}, {"ipo-md", "0.75", 0.0625, 8, 0}, {"egpo", "0.75", 0, 32, 0},
+                 {"nash-md", "0.5", 0, 8, 0},      {"egpo --pr-label hard", "0.5", 0, 32, 0}, {"nash-md", "null", 0, 8, 4}, {"egpo", "null", 0, 32, 8 /* in both halves */}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        char path[1100], script[200];
+        snprintf(path, sizeof path, "%s/judge.sh", folder);
+        snprintf(script, sizeof script, "#!/bin/sh\nexec sed -u 's/.*\"id\": *\\(\"[^\"]*\"\\).*/{\"id\": \\1, \"p\": [%s]}/'\n", kinds[k].p);
+        assert_ok(file_replace(path, script, strlen(script), err));
+        chmod(path, 0700);
         shell("rm -rf %s/judged", folder);
         assert_run("align --model %s --prompts %s/prompts.jsonl --labeler-command %s/judge.sh --batch 4 --max-steps 1 --max-length 64 --max-new-tokens 8 --dtype f32 --threads 1 --lora-r 4 --quiet --method %s "
                    "--out %s/judged", model, folder, folder, kinds[k].method, folder);
         assert_near(metric("judged", 1, "loss"), kinds[k].loss, 1e-12, 0);
         assert_near(metric("judged", 1, "labels"), kinds[k].labels, 0, 0);
-        assert_near(metric("judged", 1, "val/unlabelled"), 0, 0, 0);
+        assert_near(metric("judged", 1, "val/unlabelled"), kinds[k].unlabelled, 0, 0);
+        assert_near(metric("judged", 1, "val/ties"), 0, 0, 0);
     }
 }
 
