@@ -159,6 +159,13 @@ static void bad_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int6
     negate(dh, DTYPE_F32, n, w->n_in, w->n_in);
 }
 
+static void bad_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dtype t, int64_t ldh, const struct weight *w, const float *lse, const void *ref_h,
+                                int64_t ldr, const struct weight *ref_w, const float *ref_lse, const float *coef, int64_t n, float softcap, float scale)
+{
+    sound.head_kl_bwd_acc(kl, dh, dw, h, t, ldh, w, lse, ref_h, ldr, ref_w, ref_lse, coef, n, softcap, scale);
+    negate(dh, DTYPE_F32, n, w->n_in, w->n_in);
+}
+
 static void bad_gather_fwd(void *y, const void *x, enum dtype t, const int32_t *index, int64_t n, int64_t c)
 {
     sound.gather_fwd(y, x, t, index, n, c);

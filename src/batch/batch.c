@@ -28,6 +28,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(reward, n);
     COLUMN(verdict, n);
     COLUMN(coef, n);
+    COLUMN(pull, n);
     COLUMN(pair, np);
     COLUMN(rank, 2 * np);
 #undef COLUMN
@@ -81,6 +82,7 @@ void batch_release(struct batch *b)
     free(b->reward);
     free(b->verdict);
     free(b->coef);
+    free(b->pull);
     free(b->pair);
     free(b->rank);
     *b = (struct batch){0};
@@ -114,6 +116,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(reward);
     SHIFT(verdict);
     SHIFT(coef);
+    SHIFT(pull);
 #undef SHIFT
     if (slice->token_at) slice->token_at += from; // entries keep their places in the columns of tokens
     slice->pair = pair_room;
@@ -170,6 +173,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(reward);
     MOVE(verdict);
     MOVE(coef);
+    MOVE(pull);
 #undef MOVE
 }
 

@@ -73,6 +73,7 @@ struct batch {
     int64_t won_tokens; /* completion tokens of the winning rows of the whole optimizer batch, in its slices too; for sums with sft */
 
     double *coef; /* (n) dL/dlog pi(y_i) */
+    double *pull; /* (n) dL/dKL(ref || pi) of the next token after each prefix of the completion, over the whole vocabulary; 0 but in SAIL-RevKL */
 
     struct ranked *rank; /* (2 pair_capacity) room for sorting; no column */
 

@@ -25,6 +25,9 @@ struct backward {
     void *dlora;   /* (N, rank) */
     float *ddrop;  /* (N, widest) */
     float *dlast, *dgathered, *each; /* (targets, C) twice, (targets) */
+    const struct predictions *of;    /* NULL: nothing pulls */
+    const float *pull;
+    float *kl;
 };
 
 static size_t place_buffers(struct backward *b, const struct model *m, struct arena *a)
@@ -262,6 +265,11 @@ static void head_backward(struct backward *b, const double *coef, const float *t
         if (dbias) ops->bias_bwd(dbias, dy, b->t, 1, n, 1);
     } else {
         ops->head_bwd(b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), p->target, q->lse, b->each, n, c->logit_softcap, 1);
+        if (b->of) {
+            const struct policy from = b->of->policy;
+            ops->head_kl_bwd_acc(b->kl, b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), q->lse, b->of->h, from.model->config.hidden, head_weight(from.model, from.adapter), b->of->lse, b->pull, n,
+                                 c->logit_softcap, 1);
+        }
     }
     memset(b->dgathered, 0, (size_t)(n * c->hidden) * sizeof *b->dgathered);
     norm_backward_acc(c, &m->final_norm, b->dgathered, b->dlast, DTYPE_F32, q->gathered, DTYPE_F32, q->stat_last, n, c->hidden, b->a);
@@ -269,7 +277,9 @@ static void head_backward(struct backward *b, const double *coef, const float *t
     ops->gather_bwd_acc(b->dx, b->dgathered, c->reward_head ? p->last_row : p->target_row, n, c->hidden);
 }
 
-int model_backward(struct policy policy, const double *coef, const float *token_weight, sail_err *err)
+int model_backward(struct policy policy, const double *coef, const float *token_weight, sail_err *err) { return model_backward_pulled(policy, coef, token_weight, NULL, NULL, NULL, err); }
+
+int model_backward_pulled(struct policy policy, const double *coef, const float *token_weight, const struct predictions *of, const float *pull, float *kl, sail_err *err)
 {
     struct model *m = policy.model;
     struct session *q = m->session;
@@ -279,6 +289,10 @@ int model_backward(struct policy policy, const double *coef, const float *token_
     q->kept = false;
     const int64_t targets = m->config.reward_head ? q->packing.n_sequence : q->packing.n_target;
     struct backward b = {.m = m, .a = policy.adapter, .q = q, .rows = q->packing.n_row, .targets = targets, .t = m->options.compute};
+    b.of = of;
+    b.pull = pull;
+    b.kl = kl;
+    BUG_ON(of && (of->n != targets || of->policy.model->options.compute != b.t || m->config.reward_head), "predictions of another pass: %lld tokens, here %lld", (long long)of->n, (long long)targets);
     place_buffers(&b, m, &q->arena);
     head_backward(&b, coef, token_weight);
     float *dembed = saved_grad(&b, b.a ? b.a->saved[SAVED_EMBED].weight : NULL, m->dembed);

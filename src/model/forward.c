@@ -165,6 +165,13 @@ int model_score(struct policy p, const struct sequences *s, double *logp, float 
     return run_all(p, s, logp, token_logp, err);
 }
 
+int model_predict(struct policy p, const struct sequences *s, double *logp, struct predictions *out, sail_err *err)
+{
+    BUG_ON(p.model->config.reward_head, "a reward model predicts no tokens");
+    int rc = run(p, s, logp, NULL, false, err);
+    return rc ? rc : predictions_take(out, p, err);
+}
+
 int model_reward(struct policy p, const struct sequences *s, double *score, sail_err *err)
 {
     BUG_ON(!p.model->config.reward_head, "the model has no score head");

@@ -67,6 +67,20 @@ int64_t model_micro_batch(const struct model *m, const struct sequences *s, int6
  * token_weight (NULL or ragged like token_logp) multiplies coef per token. On a reward model logp is the score. */
 int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err);
 int model_backward(struct policy p, const double *coef, const float *token_weight, sail_err *err);
+/* What a policy predicts after every prefix of some sequences' completions: the inputs of its head, from which the distributions are made again tile by tile. Zeroed: empty; grows. */
+struct predictions {
+    struct policy policy; /* whose */
+    void *h;    /* (n, C) in the model's compute dtype */
+    float *lse; /* (n) */
+    int64_t n;
+    size_t h_bytes, lse_bytes;
+};
+void predictions_release(struct predictions *q);
+/* One pass: as many sequences as model_forward takes. logp as model_score. */
+int model_predict(struct policy p, const struct sequences *s, double *logp, struct predictions *out, sail_err *err);
+/* model_backward, and gradients += sum over completion tokens of pull[t] grad KL(of_t || policy_t) over the whole vocabulary; `of` predicts for the sequences of the
+ * forward, with a head over the same vocabulary. pull: ragged like token_logp; kl: receives each token's KL. */
+int model_backward_pulled(struct policy p, const double *coef, const float *token_weight, const struct predictions *of, const float *pull, float *kl, sail_err *err);
 /* Both, micro-batch by micro-batch. */
 int model_accumulate(struct policy p, const struct sequences *s, const double *coef, sail_err *err);
 

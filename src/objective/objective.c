@@ -56,6 +56,7 @@ void objective_eval(const struct objective *o, const struct objective_params *p,
 {
     BATCH_NEED(b, COL_ROWS | COL_LOGP | o->needs);
     for (int64_t i = 0; i < b->n; i++) b->coef[i] = 0;
+    for (int64_t i = 0; b->pull && i < b->n; i++) b->pull[i] = 0;
     b->written |= COL_COEF;
     o->eval(p, b, scale, s);
 }

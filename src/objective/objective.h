@@ -25,7 +25,7 @@ struct objective_params {
     double alpha;    /* cpo: weight of the likelihood, r-dpo: of the lengths, xpo and selm: of the term on the reference's answers */
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
-    bool revkl_on_batch;
+    bool revkl_on_batch, revkl_vocabulary; /* vocabulary: the KL of each next token instead of a sample of it */
     bool scale_rewards; /* grpo: advantages over the group's standard deviation */
     double robust_rho, chi2_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */

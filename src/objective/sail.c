@@ -14,7 +14,9 @@
  * multiplies everything (pair_add).
  *
  * SAIL-RevKL (2606.31524) adds revkl KL(ref || pi): -revkl / n on each of n answers of the reference, a sample of the gradient -revkl E_ref[grad log pi]. On the
- * batch's own pairs it is the public code's term instead, revkl mean_t[log ref(y_t) - log pi(y_t)] of each answer: a pull on what is there, not that KL. */
+ * batch's own pairs it is the public code's term instead, revkl mean_t[log ref(y_t) - log pi(y_t)] of each answer: a pull on what is there, not that KL. With
+ * revkl_vocabulary the sample at each prefix gives way to its expectation, KL(ref(.|prefix) || pi(.|prefix)): on the reference's answers the same mean with less
+ * noise, on the batch's a true KL of next tokens. */
 #include <math.h>
 
 #include "objective/objective.h"
@@ -104,6 +106,11 @@ static void revkl_on_batch(const struct objective_params *p, struct batch *b, do
 {
     for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
         if (q->unlabelled) continue;
+        if (p->revkl_vocabulary) {
+            b->pull[q->win] += q->weight * scale * 0.5 * p->revkl / b->n_tok[q->win];
+            b->pull[q->lose] += q->weight * scale * 0.5 * p->revkl / b->n_tok[q->lose];
+            continue;
+        }
         const double w = 0.5 * p->revkl / b->n_tok[q->win], l = 0.5 * p->revkl / b->n_tok[q->lose], term = -w * log_ratio(b, q->win) - l * log_ratio(b, q->lose);
         pair_add(b, q, scale, s, term, -w, -l);
         s->reference += q->weight * scale * term;
@@ -125,6 +132,8 @@ static void sail_eval(const struct objective_params *p, struct batch *b, double 
     }
     if (p->revkl > 0 && p->revkl_on_batch)
         revkl_on_batch(p, b, scale, s);
+    else if (p->revkl > 0 && p->revkl_vocabulary)
+        for (int64_t i = 0; i < b->n; i++) b->pull[i] = b->source[i] == SOURCE_REFERENCE ? p->revkl / (double)b->n_reference : 0;
     else if (p->revkl > 0)
         reference_add(b, -p->revkl, s);
 }

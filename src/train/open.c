@@ -47,6 +47,7 @@ static int check_mixture(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
     int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
     if (rc) return rc;
+    if (CONFIG_SET(c, revkl_estimator) && !(r->params.revkl > 0)) return err_set(err, SAIL_USAGE, "--revkl-estimator says how KL(reference || policy) is taken, and --revkl-coef is 0: give it a weight");
     if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
     const bool robust = r->params.robust_rho > 0 || r->params.chi2_nu > 0;
     if (robust && r->objective != &objective_listwise && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
@@ -229,6 +230,7 @@ static int open_buffers(struct run *r, sail_err *err)
     if (!rc) rc = mem_alloc(&r->sampled.answer, size * k, sizeof *r->sampled.answer, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->sampled.ids, size * k * (size_t)r->config->max_new_tokens, sizeof *r->sampled.ids, err);
     if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
+    if (!rc) rc = pull_open(r, err);
     if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
     if (!rc) rc = mem_alloc(&r->drawn_prompt, size, sizeof *r->drawn_prompt, err);
     if (!rc && r->unpaired) rc = mem_alloc(&r->drawn, size, sizeof *r->drawn, err);
@@ -375,6 +377,7 @@ void run_close(struct run *r)
     text_pipeline_close(&r->text);
     batch_release(&r->batch);
     free(r->slice_pair);
+    pull_close(r);
     free(r->ids);
     free(r->online);
     free(r->drawn_prompt);

@@ -142,6 +142,11 @@ struct run {
     struct policy policy, reference;
     struct reference_cache cache, eval_cache;
 
+    struct pull {
+        struct predictions of; /* the reference's, for the slice that is trained on */
+        float *weight, *kl;    /* (tokens of a batch) */
+    } pull;
+
     struct optimizer *optimizer;
     struct {
         float *value; /* parameters, then optimizer state */
@@ -214,6 +219,12 @@ bool draws_share(const struct run *r, int64_t step, int64_t row);
 struct draw draw_of(const struct run *r, const struct sampled_prompt *prompt, int64_t k);
 enum source draw_source(struct draw d);
 int draws_sample(struct run *r, sail_err *err);
+/* pull.c: model_backward of a slice after model_forward, and of the whole batch; with the KL over the whole vocabulary where it is asked for, whose value joins the loss. */
+bool pull_wanted(const struct run *r);
+int pull_open(struct run *r, sail_err *err);
+int pull_backward(struct run *r, const struct batch *slice, struct step_result *result, sail_err *err);
+int pull_accumulate(struct run *r, struct step_result *result, sail_err *err);
+void pull_close(struct run *r);
 /* reference.c: refuses rules that the run cannot follow; after a step, moves the reference when it is time. */
 int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);

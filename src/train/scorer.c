@@ -44,6 +44,12 @@ static double *slot(struct reference_cache *cache, const struct batch *b, int64_
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err)
 {
     if (!r->needs_reference) return SAIL_OK;
+    if (pull_wanted(r)) { // with its predictions, in the same pass
+        const struct sequences whole = batch_sequences(slice);
+        int rc = model_predict(r->reference, &whole, slice->logp_ref, &r->pull.of, err);
+        slice->written |= COL_LOGP_REF;
+        return rc;
+    }
     bool all = !slice->token_logp_ref; // the cache holds sums
     for (int64_t i = 0; i < slice->n; i++) {
         const double *known = slot(cache, slice, i);

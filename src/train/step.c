@@ -33,7 +33,7 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
         weigh(r, &slice, result);
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
-        if ((rc = model_backward(r->policy, slice.coef, batch_tokens(&slice, slice.token_weight), err))) return rc;
+        if ((rc = pull_backward(r, &slice, result, err))) return rc;
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
@@ -59,8 +59,7 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     if (r->shifts) running_mean_add(&r->shift, b, r->params.beta);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
     if (r->mismatched) batch_drop_mismatched(b);
-    const struct sequences s = batch_sequences(b);
-    return model_accumulate(r->policy, &s, b->coef, err); // without dropout: the scores had none
+    return pull_accumulate(r, result, err); // without dropout: the scores had none
 }
 
 static void measure(struct run *r, struct step_result *result)

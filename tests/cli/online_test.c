@@ -19,6 +19,7 @@ static double metric(const char *run, int step, const char *name)
 }
 
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
+                                      "sail-revkl --revkl-estimator vocabulary", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
                                       "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl"};
 
 /* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. */
@@ -72,6 +73,7 @@ static const struct {
     {"--method sail-pr --mix-pr 1 --ref-samples 1", "--gamma 0"},
     {"--method simpo --mix-pr 1 --ref-samples 1", "no reference to sample from"},
     {"--method online-dpo --ref-samples 1 --replay-steps 2", "drop --ref-samples"},
+    {"--method sail-pr --mix-pr 1 --revkl-estimator vocabulary", "give it a weight"},
     {"--method online-ipo --revkl-coef 0.1", "take a sail-* method"},
     {"--method online-ipo --robust-rho 0.1", "take sail-pr"},
     {"--method online-dpo --chi2-nu 0.1", "--pr-label soft"},

@@ -37,6 +37,20 @@ static inline double tree_logp(const struct tree *t, const double *theta, int y,
     return sum;
 }
 
+/* g += scale * sum over prefixes of y of dKL(ref(.|prefix) || pi(.|prefix)) / dlogits = pi - ref */
+static inline void tree_pull(const struct tree *t, const double *theta, int y, double scale, double *g)
+{
+    for (int k = 0; scale != 0 && k < tree_tokens(t, y); k++) {
+        const int n = t->two_tokens ? SYMBOLS : t->n_param, at = k ? 3 * (1 + (y - 1) / 3) : 0;
+        double a = 0, b = 0;
+        for (int i = 0; i < n; i++) {
+            a += exp(theta[at + i]);
+            b += exp(tree_ref[at + i]);
+        }
+        for (int i = 0; i < n; i++) g[at + i] += scale * (exp(theta[at + i]) / a - exp(tree_ref[at + i]) / b);
+    }
+}
+
 static inline void tree_all(const struct tree *t, const double *theta, double *logp)
 {
     for (int y = 0; y < t->n_answer; y++) logp[y] = tree_logp(t, theta, y, 0, NULL);
@@ -73,7 +87,7 @@ enum { MAX_ROWS = 8, MAX_PAIRS = 8 };
 struct rows {
     struct batch b;
     int answer[MAX_ROWS];
-    double logp[MAX_ROWS], logp_ref[MAX_ROWS], reward[MAX_ROWS], coef[MAX_ROWS];
+    double logp[MAX_ROWS], logp_ref[MAX_ROWS], reward[MAX_ROWS], coef[MAX_ROWS], pull[MAX_ROWS];
     int32_t n_tok[MAX_ROWS], n_prompt[MAX_ROWS], group[MAX_ROWS];
     enum source source[MAX_ROWS];
     struct pair pair[MAX_PAIRS];
@@ -82,7 +96,7 @@ struct rows {
 static inline void rows_begin(struct rows *r)
 {
     *r = (struct rows){.n_tok = {0}};
-    r->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD, .logp = r->logp, .logp_ref = r->logp_ref, .reward = r->reward, .coef = r->coef,
+    r->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD, .logp = r->logp, .logp_ref = r->logp_ref, .reward = r->reward, .coef = r->coef, .pull = r->pull,
                           .n_tok = r->n_tok, .n_prompt = r->n_prompt, .group = r->group, .source = r->source, .pair = r->pair};
 }
 
@@ -110,7 +124,10 @@ static inline void rows_update(struct rows *r, const struct tree *t, const doubl
 {
     struct objective_stats stats = {0};
     objective_eval(o, p, &r->b, scale, &stats);
-    for (int i = 0; i < r->b.n; i++) tree_logp(t, theta, r->answer[i], weight * r->coef[i], g);
+    for (int i = 0; i < r->b.n; i++) {
+        tree_logp(t, theta, r->answer[i], weight * r->coef[i], g);
+        tree_pull(t, theta, r->answer[i], weight * r->pull[i], g);
+    }
 }
 
 #endif

@@ -169,9 +169,9 @@ static double minus_J_and_kl(const struct tree *t, const double *theta, const vo
 static void revkl_is_the_gradient(void **state)
 {
     (void)state;
-    for (int tree = 0; tree < 2; tree++) {
-        const struct tree *t = &trees[tree];
-        const struct objective_params p = {.beta = beta, .gamma = 1, .revkl = revkl, .baseline = BASELINE_LOG2};
+    for (int k = 0; k < 4; k++) { // both policies, by samples and over the whole vocabulary
+        const struct tree *t = &trees[k % 2];
+        const struct objective_params p = {.beta = beta, .gamma = 1, .revkl = revkl, .revkl_vocabulary = k > 1, .baseline = BASELINE_LOG2};
         double want[MAX_PARAM], got[MAX_PARAM] = {0}, logp[MAX_ANSWER], ref[MAX_ANSWER];
         tree_differences(t, minus_J_and_kl, NULL, want);
         tree_all(t, tree_theta, logp);
@@ -188,7 +188,7 @@ static void revkl_is_the_gradient(void **state)
                         rows_pair(&r, (struct pair){.win = side ? b : a, .lose = side ? a : b, .route = ROUTE_PR, .p = 1});
                         rows_update(&r, t, tree_theta, objective_find("sail"), &p, 1, exp(logp[i] + logp[j] + ref[y]) * (side ? p_of(j, i) : p_of(i, j)), got);
                     }
-        assert_same_gradient(t, "revkl", got, want);
+        assert_same_gradient(t, k > 1 ? "revkl, vocabulary" : "revkl, samples", got, want);
     }
 }
 

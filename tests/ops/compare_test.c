@@ -445,6 +445,36 @@ static bool check_head_bwd(const struct setting *s)
     return same;
 }
 
+static bool check_head_kl_bwd_acc(const struct setting *s)
+{
+    bool same = true;
+    for (int i = 0; i < N_HEAD; i++) {
+        int64_t n = head_case[i].n, c = head_case[i].c, v = head_case[i].vocab, ldh = c + 2, ldr = c + 1;
+        struct weight w = make_weight(s, 1, &v, c, (enum dtype[]){DTYPE_F32}, 1), wr = w, u2 = make_weight(s, 1, &v, c, (enum dtype[]){DTYPE_BF16}, 1), ur = u2;
+        void *h = values(s, s->t, n * ldh + 1, 1), *other = values(s, s->t, n * ldr + 1, 1);
+        int32_t *target = indices(s, n, v);
+        float *coef = values(s, DTYPE_F32, n, 1), *lse = guarded_make(s, DTYPE_F32, n), *ref_lse = guarded_make(s, DTYPE_F32, n), *logp = guarded_make(s, DTYPE_F32, n);
+        struct twin kl = twin_make(s, DTYPE_F32, n), dh = twin_make(s, DTYPE_F32, n * c), dw = twin_make(s, DTYPE_F32, v * c);
+        assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ops->weight_prepare(&u2, s->t, WEIGHT_FWD, err));
+        assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ref.weight_prepare(&ur, s->t, WEIGHT_FWD, err));
+        const float cap = head_case[i].softcap, scale = head_case[i].scale;
+        ref.head_fwd(logp, lse, NULL, h, s->t, ldh, &wr, target, n, cap, scale);
+        ref.head_fwd(logp, ref_lse, NULL, other, s->t, ldr, &ur, target, n, cap, scale);
+        ops->head_kl_bwd_acc(kl.fast, dh.fast, i == 1 ? NULL : dw.fast, h, s->t, ldh, &w, lse, other, ldr, &u2, ref_lse, coef, n, cap, scale);
+        ref.head_kl_bwd_acc(kl.ref, dh.ref, i == 1 ? NULL : dw.ref, h, s->t, ldh, &wr, lse, other, ldr, &ur, ref_lse, coef, n, cap, scale);
+        ops->weight_release(&w);
+        ops->weight_release(&u2);
+        // as head_bwd, from two rows of logits; the KL's terms are weighted differences of logits
+        double size = s->integers ? 9 : 1, dz = s->t == DTYPE_BF16 ? 0x1p-8 : 0, small = (double)(2 * c + 40) * u * 18;
+        same = same && twin_same(s, "head_kl_bwd_acc kl", kl, (double)(4 * c + 80) * size * size * u, (double)(4 * c + 80) * u) &&
+               twin_same(s, "head_kl_bwd_acc dh", dh, 2 * size * (dz + small * size), 2 * u) &&
+               twin_same(s, "head_kl_bwd_acc dw", dw, size * (dz + small * size) * sqrt((double)n), 2 * u);
+    }
+    return same;
+}
+
 static bool check_gather_fwd(const struct setting *s)
 {
     void *x = values(s, s->t, 30 * 19, 1);

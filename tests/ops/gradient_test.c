@@ -258,6 +258,61 @@ static void head(void **state)
     }
 }
 
+// x: h (T, C), w (V, C); the other distribution is fixed
+struct kl_context {
+    const float *coef, *h, *w;
+    double softcap, scale;
+};
+
+static double capped(double z, double softcap) { return softcap > 0 ? softcap * tanh(z / softcap) : z; }
+
+static double kl_loss(const double *x, const void *context)
+{
+    const struct kl_context *c = context;
+    const double *w = x + T * C;
+    double loss = 0;
+    for (int t = 0; t < T; t++) {
+        double own[V], his[V], a = 0, b = 0;
+        for (int v = 0; v < V; v++) {
+            own[v] = his[v] = 0;
+            for (int i = 0; i < C; i++) {
+                own[v] += c->scale * x[t * C + i] * w[v * C + i];
+                his[v] += c->scale * c->h[t * C + i] * c->w[v * C + i];
+            }
+            a += exp(own[v] = capped(own[v], c->softcap));
+            b += exp(his[v] = capped(his[v], c->softcap));
+        }
+        for (int v = 0; v < V; v++) loss += c->coef[t] * exp(his[v]) / b * ((his[v] - log(b)) - (own[v] - log(a)));
+    }
+    return loss;
+}
+
+static void head_kl(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        enum { SIZE = (T + V) * C };
+        float *x = random_floats(SIZE, 1), *y = random_floats(SIZE, 1), *coef = random_floats(T, 2), *logp = random_floats(T, 1), *lse = random_floats(T, 1), *other = random_floats(T, 1);
+        float *kl = random_floats(T, 1), *grad = random_floats(SIZE, 1), base[SIZE];
+        int32_t *target = indices(&plain, T, V);
+        double all[SIZE], value = 0;
+        struct kl_context c = {coef, y, y + T * C, i ? 1.25 : 0, 0.5};
+        struct weight w = {.n_part = 1, .n_out = V, .n_in = C, .part = {{x + T * C, DTYPE_F32, V, C, false}}};
+        struct weight wr = {.n_part = 1, .n_out = V, .n_in = C, .part = {{y + T * C, DTYPE_F32, V, C, false}}};
+        memcpy(base, grad, sizeof base); // both are added to
+        widened(all, x, SIZE);
+        assert_ok(ref.weight_prepare(&w, DTYPE_F32, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ref.weight_prepare(&wr, DTYPE_F32, WEIGHT_FWD, err));
+        ref.head_fwd(logp, lse, NULL, x, DTYPE_F32, C, &w, target, T, (float)c.softcap, 0.5f);
+        ref.head_fwd(logp, other, NULL, y, DTYPE_F32, C, &wr, target, T, (float)c.softcap, 0.5f);
+        ref.head_kl_bwd_acc(kl, grad, grad + T * C, x, DTYPE_F32, C, &w, lse, y, C, &wr, other, coef, T, (float)c.softcap, 0.5f);
+        for (int t = 0; t < T; t++) value += (double)coef[t] * kl[t];
+        assert_near(value, kl_loss(all, &c), 1e-5, 0);
+        gradient_near("head_kl", grad, base, kl_loss, all, SIZE, &c);
+        assert_true(guarded_done());
+    }
+}
+
 /* ---------------------------------------------------------------- linear forwards and their adjoints */
 
 static double inner(const float *a, const float *b, int64_t n)
@@ -339,7 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms), cmocka_unit_test(activations),         cmocka_unit_test(attention),
-        cmocka_unit_test(head),  cmocka_unit_test(adjoint_of_products), cmocka_unit_test(adjoint_of_lookups_and_turns),
+        cmocka_unit_test(head),  cmocka_unit_test(head_kl), cmocka_unit_test(adjoint_of_products), cmocka_unit_test(adjoint_of_lookups_and_turns),
     };
     ref_fill(&ref);
     return cmocka_run_group_tests(tests, NULL, NULL);

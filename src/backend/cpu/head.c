@@ -156,3 +156,53 @@ void cpu_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh
         }
     }
 }
+
+/* z, zr -> dlogits = coef (p - r) slope scale in `t`; the tile's share of each row's KL is added to `kl`. */
+static void tile_kl(void *dz, enum dtype t, double *kl, const float *z, const float *lse, const float *zr, const float *ref_lse, const float *coef, int64_t m, int64_t width,
+                    float softcap, float scale)
+{
+#pragma omp parallel for num_threads(backend_thread_count())
+    for (int64_t r = 0; r < m; r++) {
+        const float *row = z + r * width, *other = zr + r * width;
+        char *out = (char *)dz + (size_t)(r * width) * dtype_size(t);
+        double sum = 0;
+        for (int64_t v = 0; v < width; v++) {
+            const float y = softcap > 0 ? tanhf(row[v] / softcap) : 0, own = (softcap > 0 ? softcap * y : row[v]) - lse[r];
+            const float his = (softcap > 0 ? softcap * tanhf(other[v] / softcap) : other[v]) - ref_lse[r], p = expf(his);
+            const float d = (expf(own) - p) * (1 - y * y) * coef[r] * scale;
+            sum += (double)p * (his - own);
+            if (t == DTYPE_F32)
+                ((float *)(void *)out)[v] = d;
+            else
+                ((uint16_t *)(void *)out)[v] = f32_to_bf16(d);
+        }
+        kl[r] += sum;
+    }
+}
+
+void cpu_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dtype t, int64_t ldh, const struct weight *w, const float *lse, const void *ref_h, int64_t ldr,
+                         const struct weight *ref_w, const float *ref_lse, const float *coef, int64_t n, float softcap, float scale)
+{
+    const int64_t most = tile_rows(n), c = w->n_in;
+    const enum dtype dt = w->compute;
+    BUG_ON(!w->pack_fwd || !w->pack_bwd || !ref_w->pack_fwd, "the heads' weights are not prepared for their products");
+    BUG_ON(ref_w->n_out != w->n_out, "vocabularies of %lld and %lld", (long long)w->n_out, (long long)ref_w->n_out);
+    float *z = scratch(SCRATCH_C, (size_t)(2 * most * PACK_RANGE) * sizeof *z), *zr = z + most * PACK_RANGE;
+    double *total = scratch(SCRATCH_E, (size_t)most * sizeof *total);
+    char *dz = scratch(SCRATCH_D, (size_t)(most * PACK_RANGE) * sizeof(float));
+    for (int64_t r0 = 0; r0 < n; r0 += most) {
+        int64_t m = n - r0 < most ? n - r0 : most;
+        const char *rows = (const char *)h + (size_t)(r0 * ldh) * dtype_size(t), *others = (const char *)ref_h + (size_t)(r0 * ldr) * dtype_size(t);
+        for (int64_t r = 0; r < m; r++) total[r] = 0;
+        for (int64_t v = 0; v < w->n_out; v += PACK_RANGE) {
+            int64_t to = v + PACK_RANGE < w->n_out ? v + PACK_RANGE : w->n_out;
+            tile_logits(z, rows, t, ldh, w, m, v, to, scale);
+            tile_logits(zr, others, t, ldr, ref_w, m, v, to, scale);
+            tile_kl(dz, dt, total, z, lse + r0, zr, ref_lse + r0, coef + r0, m, to - v, softcap, scale);
+            struct product q = {.y = dh + r0 * c, .yt = DTYPE_F32, .ldy = c, .x = dz, .xt = dt, .ldx = to - v, .m = m, .alpha = 1, .accumulate = true};
+            pack_product(w->pack_bwd, &q, v, to);
+            if (dw) cpu_linear_bwd_w(dw + v * c, dz, dt, to - v, rows, t, ldh, to - v, c, m, 1, false);
+        }
+        for (int64_t r = 0; r < m; r++) kl[r0 + r] = (float)total[r];
+    }
+}

@@ -59,3 +59,30 @@ void ref_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh
     free(sum);
     free(column);
 }
+
+// kl = sum_v r_v ((z'_v - lse') - (z_v - lse)), d kl / d z_v = p_v - r_v
+void ref_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dtype t, int64_t ldh, const struct weight *w, const float *lse, const void *ref_h,
+                         int64_t ldr, const struct weight *ref_w, const float *ref_lse, const float *coef, int64_t n, float softcap, float scale)
+{
+    int64_t c = w->n_in;
+    double *sum = calloc((size_t)(n * (c + 1)) + 1, sizeof *sum), *total = sum + n * c, *column = malloc((size_t)c * sizeof *column + 1);
+    BUG_ON(!sum || !column, "out of memory in the reference head");
+    for (int64_t v = 0; v < w->n_out; v++) {
+        for (int64_t i = 0; i < c; i++) column[i] = 0;
+        for (int64_t r = 0; r < n; r++) {
+            const void *row = (const char *)h + (size_t)(r * ldh) * dtype_size(t), *other = (const char *)ref_h + (size_t)(r * ldr) * dtype_size(t);
+            double slope, own = logit(row, t, w, v, softcap, scale, &slope) - lse[r], his = logit(other, t, ref_w, v, softcap, scale, NULL) - ref_lse[r];
+            double dz = coef[r] * (exp(own) - exp(his)) * slope * scale;
+            total[r] += exp(his) * (his - own);
+            for (int64_t i = 0; i < c; i++) {
+                sum[r * c + i] += dz * weight_element(w, v, i);
+                column[i] += dz * rounded(element(row, t, i), w->compute);
+            }
+        }
+        for (int64_t i = 0; dw && i < c; i++) dw[v * c + i] = (float)(dw[v * c + i] + column[i]);
+    }
+    for (int64_t i = 0; i < n * c; i++) dh[i] = (float)(dh[i] + sum[i]);
+    for (int64_t r = 0; r < n; r++) kl[r] = (float)total[r];
+    free(sum);
+    free(column);
+}
