@@ -43,7 +43,7 @@ BASES = {  # base -> (config, {adapter: LoraConfig's fields})
         "dora": dict(r=2, lora_alpha=4, use_dora=True, fan_in_fan_out=True, target_modules=["c_attn", "attn.c_proj", "c_fc"], modules_to_save=["wte"]),
     }),
     "gpt-neox": (dict(type="gpt_neox", vocab_size=48, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=32,
-                      bos_token_id=1, eos_token_id=2, tie_word_embeddings=False), {
+                      bos_token_id=1, eos_token_id=2, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}), {
         "saved": dict(r=2, lora_alpha=4, use_dora=True, target_modules=["query_key_value", "dense"], modules_to_save=["embed_in", "lm_head"]),
     }),
     "llama-seqcls": (LLAMA | dict(num_hidden_layers=2, head="score", num_labels=1), {

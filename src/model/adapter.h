@@ -18,7 +18,7 @@ struct adapter_config {
     json_t *json; /* as it is written */
     int64_t r;
     double alpha, dropout;
-    bool rslora;
+    bool rslora, dora;
     bool by_tensors;                        /* target_modules is null: the tensors in the file say it */
     struct name_rule *target, *exclude;     /* NULL: a list in json, or nothing */
     struct name_rules rank, alphas, layers; /* of rank_pattern, alpha_pattern, layers_pattern */
@@ -45,6 +45,10 @@ struct lora_linear {
     struct weight a;                   /* (r_sum, n_in) */
     struct weight b[WEIGHT_MAX_PARTS]; /* (n_out of the part, r) */
     struct param *pa[WEIGHT_MAX_PARTS], *pb[WEIGHT_MAX_PARTS];
+    /* DoRA: magnitudes m of each part, and of all parts together (n_out): g = m / norm, g - 1, 1 / norm, ||w||^2. Where a part has none: 1, 0, 0, 0. */
+    struct param *pm[WEIGHT_MAX_PARTS];
+    float *gain, *extra, *inverse_norm; /* gain NULL: plain LoRA */
+    double *square;
 };
 struct adapter {
     struct model *model;
@@ -53,7 +57,12 @@ struct adapter {
     struct saved_module saved[SAVED_COUNT];
     struct param *param;
     int64_t n_param;
-    bool trainable;
+    bool trainable, is_dora;
+    struct { /* what dora_refresh works in */
+        float *cross; /* (r_sum, n_out) A W^T */
+        void *factor; /* (r_sum, n_in) A in the compute dtype */
+        double *gram; /* (r, r) A A^T */
+    } dora;
     double dropout;
     bool dropping; /* a training forward */
     uint64_t seed, step;
@@ -68,6 +77,20 @@ int64_t adapter_max_rank(const struct adapter *a); /* most rows of a stacked A; 
 
 /* A parameter of n_dim dimensions, zeros; takes over name (NULL: out of memory). */
 int adapter_add_param(struct adapter *a, char *name, int n_dim, int64_t rows, int64_t columns, struct param **out, sail_err *err);
+
+/* dora.c. prepare: after the factors are filled; fresh: magnitudes start as the norms. refresh: factors or magnitudes have changed. */
+int dora_prepare(struct adapter *a, bool fresh, sail_err *err);
+void dora_refresh(struct adapter *a);
+void dora_release(struct adapter *a);
+/* linear_run where the adapter has gains. */
+void dora_run(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id, void *y, enum dtype yt, const void *x, void *lora_t, int64_t rows,
+              bool accumulate, const struct block_scratch *s, const uint64_t *key);
+/* dm += ...; x is the input that the adapter saw (after dropout), lora_t = x A^T. Uses s->whole. */
+void dora_magnitude_backward(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id, const void *dy, const void *x, const void *lora_t, int64_t rows,
+                             const struct block_scratch *s);
+/* y (rows, n) = gain x + bias, column by column   [accumulate: y += ...]; bias may be NULL */
+void columns_scale(void *y, enum dtype yt, int64_t ldy, const void *x, enum dtype xt, int64_t ldx, const float *gain, const float *bias, int64_t rows, int64_t n,
+                   bool accumulate);
 
 /* saved_modules.c. The names that modules_to_save may have in this model, in PEFT's spelling; which of them `entry` means (false: none). */
 bool saved_module_find(const struct model *m, const char *entry, enum saved_id *id, char *path, size_t size);

@@ -40,7 +40,7 @@ static int refuse_unknown(const struct reader *r)
 {
     static const char *const known[] = {
         "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern",
-        "alpha_pattern", "use_rslora", "bias", "fan_in_fan_out", "modules_to_save", "init_lora_weights", "base_model_name_or_path", "revision", "inference_mode",
+        "alpha_pattern", "use_rslora", "use_dora", "bias", "fan_in_fan_out", "modules_to_save", "init_lora_weights", "base_model_name_or_path", "revision", "inference_mode",
         "auto_mapping", "peft_version", "megatron_core", "runtime_config", "qalora_group_size", "loftq_config", "eva_config"};
     const char *key;
     json_t *v;
@@ -83,6 +83,7 @@ static int read_numbers(const struct reader *r)
     if (dropout && (!json_is_number(dropout) || !(c->dropout >= 0) || c->dropout >= 1)) return refuse(r, "lora_dropout", "a number from 0 to 1");
     bool unused; // how the base is stored is known from its family
     int rc = check_flag(r, "use_rslora", &c->rslora);
+    if (!rc) rc = check_flag(r, "use_dora", &c->dora);
     return rc ? rc : check_flag(r, "fan_in_fan_out", &unused);
 }
 
@@ -308,6 +309,7 @@ int adapter_config_create(struct adapter_config *c, const struct model *m, const
     json_object_set_new(j, "rank_pattern", rank);
     json_object_set_new(j, "target_modules", names_json(o->targets && *o->targets ? o->targets : "all-linear"));
     json_object_set_new(j, "task_type", json_string(reward ? "SEQ_CLS" : "CAUSAL_LM"));
+    json_object_set_new(j, "use_dora", json_boolean(o->dora));
     json_object_set_new(j, "use_rslora", json_boolean(o->rslora));
     return rc ? rc : parse(c, m, "LoRA options", err);
 }

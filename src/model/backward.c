@@ -24,6 +24,7 @@ struct backward {
     float *draw;   /* (N, H D) through the norms of q and k */
     void *dlora;   /* (N, rank) */
     float *ddrop;  /* (N, widest) */
+    void *dgain;   /* (N, widest output) through DoRA's gains */
     float *dlast, *dgathered, *each; /* (targets, C) twice, (targets) */
     const struct predictions *of;    /* NULL: nothing pulls */
     const float *pull;
@@ -47,6 +48,7 @@ static size_t place_buffers(struct backward *b, const struct model *m, struct ar
     if (c->family->qk_norm) bytes += arena_place(a, &b->draw, n * HD * sizeof(float));
     if (rank) bytes += arena_place(a, &b->dlora, n * rank * size);
     if (rank && b->a->dropout > 0) bytes += arena_place(a, &b->ddrop, n * (F > C ? F > HD ? F : HD : C > HD ? C : HD) * sizeof(float));
+    if (b->a && b->a->is_dora) bytes += arena_place(a, &b->dgain, n * (size_t)widest_output(c) * size);
     bytes += arena_place(a, &b->dlast, targets * C * sizeof(float));
     bytes += arena_place(a, &b->dgathered, targets * C * sizeof(float));
     bytes += 2 * arena_room(targets * sizeof(float)); // each, and what a reward head turns it into
@@ -60,38 +62,46 @@ size_t backward_bytes(const struct model *m, const struct adapter *a, int64_t ro
     return place_buffers(&b, m, NULL);
 }
 
-/* y_p += s_p (x A^T) B_p^T:   dT_p = s_p dy_p B_p,  dB_p += s_p dy_p^T T_p,  dA_p += dT_p^T x,  dx += dT A */
-static void lora_backward(struct backward *b, int64_t layer, enum linear_id id, void *dx, enum dtype dxt, const void *dy, const void *x,
-                          const void *lora_t)
+/* The adapter's part of linear_backward. dy: already through the gains, where there are any; x: what the adapter saw. */
+struct lora_pass {
+    const struct lora_linear *l;
+    const void *dy, *x, *lora_t;
+    bool dropping;
+};
+
+/* y_p += s_p (x A^T) B_p^T:   dT_p = s_p dy_p B_p,  dB_p += s_p dy_p^T T_p,  dA_p += dT_p^T x */
+static void factors_backward(struct backward *b, const struct weight *w, const struct lora_pass *f)
 {
-    const struct lora_linear *l = adapter_linear(b->a, layer, id);
-    if (!l) return;
-    const struct weight *w = &b->m->layer[layer].linear[id].w;
-    const bool dropping = b->a->dropping && b->a->dropout > 0;
-    if (dropping) {
-        lora_drop(b->a, layer, id, b->q->scratch.spare, x, b->t, b->q->packing.key, b->rows, w->n_in);
-        x = b->q->scratch.spare;
-    }
+    const struct lora_linear *l = f->l;
     int64_t column = 0;
     for (int p = 0; p < w->n_part; p++) {
         const int64_t width = w->part[p].n_out;
         if (l->on[p]) {
-            const void *dyp = element_of(dy, b->t, column);
+            const void *dyp = element_of(f->dy, b->t, column);
             void *dt = element_at(b->dlora, b->t, l->r_start[p]);
             ops->linear_bwd_x(dt, b->t, l->r_sum, dyp, b->t, w->n_out, &l->b[p], b->rows, l->scale[p], false);
-            ops->linear_bwd_w(l->pb[p]->grad, dyp, b->t, w->n_out, element_of(lora_t, b->t, l->r_start[p]), b->t, l->r_sum, width, l->r[p],
+            ops->linear_bwd_w(l->pb[p]->grad, dyp, b->t, w->n_out, element_of(f->lora_t, b->t, l->r_start[p]), b->t, l->r_sum, width, l->r[p],
                               b->rows, l->scale[p], false);
-            ops->linear_bwd_w(l->pa[p]->grad, dt, b->t, l->r_sum, x, b->t, w->n_in, l->r[p], w->n_in, b->rows, 1, false);
+            ops->linear_bwd_w(l->pa[p]->grad, dt, b->t, l->r_sum, f->x, b->t, w->n_in, l->r[p], w->n_in, b->rows, 1, false);
         }
         column += width;
     }
-    if (!dx) return;
-    if (!dropping) {
+}
+
+/* dx += dT A; and where x was dropped out, the mask that multiplied x multiplies all that the adapter gives back: dT A and, with DoRA, ((g - 1) dy) W. */
+static void lora_input_backward(struct backward *b, int64_t layer, enum linear_id id, void *dx, enum dtype dxt, const void *dy, const struct lora_pass *f)
+{
+    const struct weight *w = &b->m->layer[layer].linear[id].w;
+    const struct lora_linear *l = f->l;
+    if (!f->dropping) {
         ops->linear_bwd_x(dx, dxt, w->n_in, b->dlora, b->t, l->r_sum, &l->a, b->rows, 1, true);
         return;
     }
-    // The mask that multiplied x multiplies its gradient; drawn again, into the buffer that held the dropped input.
     ops->linear_bwd_x(b->ddrop, DTYPE_F32, w->n_in, b->dlora, b->t, l->r_sum, &l->a, b->rows, 1, false);
+    if (l->gain) {
+        columns_scale(b->dgain, b->t, w->n_out, dy, b->t, w->n_out, l->extra, NULL, b->rows, w->n_out, false);
+        ops->linear_bwd_x(b->ddrop, DTYPE_F32, w->n_in, b->dgain, b->t, w->n_out, w, b->rows, 1, true);
+    }
     lora_drop(b->a, layer, id, b->ddrop, b->ddrop, DTYPE_F32, b->q->packing.key, b->rows, w->n_in);
     if (dxt == DTYPE_F32) {
         ops->add_acc(dx, b->ddrop, DTYPE_F32, b->rows * w->n_in, 1);
@@ -103,12 +113,31 @@ static void lora_backward(struct backward *b, int64_t layer, enum linear_id id, 
     }
 }
 
+/* What the adapter saw of x (its dropout drawn again), and dy through DoRA's gains; the magnitudes get their gradient on the way. */
+static struct lora_pass lora_pass_of(struct backward *b, int64_t layer, enum linear_id id, const void *dy, const void *x, const void *lora_t)
+{
+    const struct weight *w = &b->m->layer[layer].linear[id].w;
+    struct lora_pass f = {.l = adapter_linear(b->a, layer, id), .dy = dy, .x = x, .lora_t = lora_t};
+    if (!f.l) return f;
+    f.dropping = b->a->dropping && b->a->dropout > 0;
+    if (f.dropping) {
+        lora_drop(b->a, layer, id, b->q->scratch.spare, x, b->t, b->q->packing.key, b->rows, w->n_in);
+        f.x = b->q->scratch.spare;
+    }
+    if (!f.l->gain) return f;
+    dora_magnitude_backward(b->m, b->a, layer, id, dy, f.x, lora_t, b->rows, &b->q->scratch);
+    columns_scale(b->dgain, b->t, w->n_out, dy, b->t, w->n_out, f.l->gain, NULL, b->rows, w->n_out, false);
+    f.dy = b->dgain;
+    return f;
+}
+
 /* y = x W^T + bias:   dx = dy W,  dW_p += dy_p^T x,  dbias_p += column sums of dy_p.   dx NULL: nothing below needs it. */
 static void linear_backward(struct backward *b, int64_t layer, enum linear_id id, void *dx, enum dtype dxt, const void *dy, const void *x,
                             const void *lora_t)
 {
     const struct linear *l = &b->m->layer[layer].linear[id];
-    if (dx) ops->linear_bwd_x(dx, dxt, l->w.n_in, dy, b->t, l->w.n_out, &l->w, b->rows, 1, false);
+    const struct lora_pass f = lora_pass_of(b, layer, id, dy, x, lora_t);
+    if (dx) ops->linear_bwd_x(dx, dxt, l->w.n_in, f.dropping ? dy : f.dy, b->t, l->w.n_out, &l->w, b->rows, 1, false);
     int64_t column = 0;
     for (int p = 0; !b->a && p < l->w.n_part; p++) {
         const struct weight_part *part = &l->w.part[p];
@@ -118,7 +147,9 @@ static void linear_backward(struct backward *b, int64_t layer, enum linear_id id
         if (l->dbias[p]) ops->bias_bwd(l->dbias[p]->grad, dyp, b->t, l->w.n_out, b->rows, part->n_out);
         column += part->n_out;
     }
-    lora_backward(b, layer, id, dx, dxt, dy, x, lora_t);
+    if (!f.l) return;
+    factors_backward(b, &l->w, &f);
+    if (dx) lora_input_backward(b, layer, id, dx, dxt, dy, &f);
 }
 
 void norm_backward_acc(const struct model_config *c, const struct norm *n, float *dx, const void *dy, enum dtype dyt, const void *x,

@@ -22,7 +22,13 @@ size_t arena_place(struct arena *arena, void *slot, size_t bytes)
     return arena_room(bytes);
 }
 
-static size_t place_scratch(struct block_scratch *s, const struct model *m, struct arena *a, int64_t rows)
+int64_t widest_output(const struct model_config *c)
+{
+    const int64_t w = qkv_width(c) > up_width(c) ? qkv_width(c) : up_width(c);
+    return w > c->hidden ? w : c->hidden;
+}
+
+static size_t place_scratch(struct block_scratch *s, const struct model *m, const struct adapter *adapter, struct arena *a, int64_t rows)
 {
     const struct model_config *c = &m->config;
     const size_t size = dtype_size(m->options.compute), n = (size_t)rows;
@@ -31,19 +37,20 @@ static size_t place_scratch(struct block_scratch *s, const struct model *m, stru
     bytes += arena_place(a, &s->spare, n * (size_t)widest(c) * size);
     if (c->family->per_head_qkv) bytes += arena_place(a, &s->split, n * (size_t)qkv_width(c) * size);
     if (has_stream(m)) bytes += arena_place(a, &s->stream, n * (size_t)c->hidden * sizeof(float));
+    if (adapter && adapter->is_dora) bytes += arena_place(a, &s->whole, n * (size_t)widest_output(c) * sizeof(float));
     return bytes;
 }
 
-size_t block_scratch_bytes(const struct model *m, int64_t rows)
+size_t block_scratch_bytes(const struct model *m, const struct adapter *a, int64_t rows)
 {
     struct block_scratch unused = {0};
-    return place_scratch(&unused, m, NULL, rows);
+    return place_scratch(&unused, m, a, NULL, rows);
 }
 
-struct block_scratch block_scratch_take(const struct model *m, struct arena *a, int64_t rows)
+struct block_scratch block_scratch_take(const struct model *m, const struct adapter *a, struct arena *arena, int64_t rows)
 {
     struct block_scratch s = {0};
-    place_scratch(&s, m, a, rows);
+    place_scratch(&s, m, a, arena, rows);
     return s;
 }
 
@@ -91,8 +98,12 @@ void linear_run(const struct model *m, const struct adapter *a, int64_t layer, e
     const struct linear *l = &m->layer[layer].linear[id];
     const enum dtype t = m->options.compute;
     const int64_t n_in = l->w.n_in, n_out = l->w.n_out;
-    ops->linear_fwd(y, yt, n_out, x, t, n_in, &l->w, l->bias, rows, 1, accumulate);
     const struct lora_linear *lora = adapter_linear(a, layer, id);
+    if (lora && lora->gain) {
+        dora_run(m, a, layer, id, y, yt, x, lora_t, rows, accumulate, s, key);
+        return;
+    }
+    ops->linear_fwd(y, yt, n_out, x, t, n_in, &l->w, l->bias, rows, 1, accumulate);
     if (!lora) return;
     if (a->dropping && a->dropout > 0 && key) {
         lora_drop(a, layer, id, s->spare, x, t, key, rows, n_in);

@@ -45,7 +45,7 @@ void kv_cache_free(struct kv_cache *c)
 static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t n)
 {
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), rows = (size_t)n;
-    return layer_acts_bytes(m, a, n, false) + block_scratch_bytes(m, n) + arena_room(rows * C * sizeof(float)) + arena_room(rows * C * size) + arena_room(rows * sizeof(float)) +
+    return layer_acts_bytes(m, a, n, false) + block_scratch_bytes(m, a, n) + arena_room(rows * C * sizeof(float)) + arena_room(rows * C * size) + arena_room(rows * sizeof(float)) +
            4 * arena_room(rows * sizeof(int32_t)) + 2 * arena_room(rows * sizeof(float)) + arena_room(rows * sizeof(struct attn_segment)) + (1 << 16);
 }
 
@@ -112,7 +112,7 @@ static void layer_buffers(struct kv_cache *c, const struct adapter *a, int64_t l
 {
     arena_reset(&c->work, mark);
     layer_acts_take(&p->acts, c->model, a, layer, &c->work, p->n, false, p->x);
-    p->scratch = block_scratch_take(c->model, &c->work, p->n);
+    p->scratch = block_scratch_take(c->model, a, &c->work, p->n);
 }
 
 void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *prompt, int64_t n, float *x)

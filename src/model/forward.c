@@ -30,7 +30,7 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
     int rc = rope_ensure(m, longest, err);
     if (rc) return rc;
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
-    size_t need = packing_bytes(s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, rows) +
+    size_t need = packing_bytes(s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, a, rows) +
                   arena_room((size_t)rows * C * sizeof(float)) + arena_room(n * C * sizeof(float)) + arena_room(n * C * size) +
                   arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
     if (keep) need += backward_bytes(m, a, rows, targets);
@@ -58,7 +58,7 @@ static void run_blocks(struct model *m, const struct adapter *a, struct session 
     const enum dtype t = m->options.compute;
     const int64_t width = qkv_width(c), k_at = q_width(c), v_at = k_at + kv_width(c);
     q->x_last = arena_take(&q->arena, (size_t)(p->n_row * c->hidden) * sizeof(float));
-    q->scratch = block_scratch_take(m, &q->arena, p->n_row); // before the layers' own: those may be of several sizes where not all are adapted alike
+    q->scratch = block_scratch_take(m, a, &q->arena, p->n_row); // before the layers' own: those may be of several sizes where not all are adapted alike
     const size_t mark = arena_mark(&q->arena);
     for (int64_t i = 0; i < c->n_layer; i++) {
         if (!keep) arena_reset(&q->arena, mark);

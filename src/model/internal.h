@@ -166,9 +166,11 @@ struct block_scratch {
     void *spare;   /* (m, widest input) what dropout left; heads on their way to a norm */
     void *split;   /* (m, Q) only where the file has q, k, v head by head */
     float *stream; /* (m, C) what is added to the residual stream; only where that is not a product */
+    float *whole;  /* (m, widest output) a product before DoRA's gains; only with DoRA */
 };
-size_t block_scratch_bytes(const struct model *m, int64_t rows);
-struct block_scratch block_scratch_take(const struct model *m, struct arena *a, int64_t rows);
+size_t block_scratch_bytes(const struct model *m, const struct adapter *a, int64_t rows);
+struct block_scratch block_scratch_take(const struct model *m, const struct adapter *a, struct arena *arena, int64_t rows);
+int64_t widest_output(const struct model_config *c);
 
 /* Token embeddings, the adapter's where it has its own, and positions where they are learned. */
 void embed_rows(const struct model *m, const struct adapter *a, float *x, const int32_t *id, const int32_t *pos, int64_t rows, const struct block_scratch *s);

@@ -369,6 +369,7 @@ static void refresh_adapter(struct adapter *a)
             if (l->on[p]) ops->weight_refresh(&l->b[p]);
     }
     saved_modules_refresh(a);
+    dora_refresh(a);
 }
 
 /* Biases live twice when trained: as parameters of their parts and joined for the product. */

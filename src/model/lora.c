@@ -51,6 +51,7 @@ static int add_module(struct adapter *a, int64_t layer, enum linear_id id, int p
     module_path(path, a->model, layer, id, part);
     int rc = add_factor(a, path, "lora_A", r, part_in(a->model, layer, id), &l->pa[part], err);
     if (!rc) rc = add_factor(a, path, "lora_B", a->model->layer[layer].linear[id].w.part[part].n_out, r, &l->pb[part], err);
+    if (!rc && a->is_dora) rc = adapter_add_param(a, mem_printf("base_model.model.%s.lora_magnitude_vector", path), 1, l->pb[part]->dim[0], 1, &l->pm[part], err);
     l->on[part] = true;
     l->r[part] = r;
     l->scale[part] = (float)scale;
@@ -92,7 +93,7 @@ static int new_adapter(struct adapter **out, struct model *m, bool trainable, sa
     a->model = m;
     a->trainable = trainable;
     rc = mem_alloc(&a->linear, (size_t)(m->config.n_layer * LINEAR_COUNT), sizeof *a->linear, err);
-    if (!rc) rc = mem_alloc(&a->param, (size_t)(m->config.n_layer * LINEAR_COUNT * WEIGHT_MAX_PARTS * 2) + 2 * SAVED_COUNT, sizeof *a->param, err);
+    if (!rc) rc = mem_alloc(&a->param, (size_t)(m->config.n_layer * LINEAR_COUNT * WEIGHT_MAX_PARTS * 3) + 2 * SAVED_COUNT, sizeof *a->param, err);
     if (rc)
         adapter_close(a);
     else
@@ -108,6 +109,7 @@ void adapter_close(struct adapter *a)
         for (int p = 0; p < WEIGHT_MAX_PARTS; p++) ops->weight_release(&a->linear[i].b[p]);
     }
     saved_modules_release(a);
+    dora_release(a);
     for (int64_t i = 0; i < a->n_param; i++) {
         free((char *)(uintptr_t)a->param[i].name);
         free(a->param[i].value);
@@ -178,10 +180,12 @@ int adapter_create(struct adapter **out, struct model *m, const struct lora_opti
     if (rc) return rc;
     rc = adapter_config_create(&a->config, m, o, err);
     a->dropout = a->config.dropout;
+    a->is_dora = a->config.dora;
     if (!rc) rc = add_modules(a, NULL, err);
     if (!rc && !adapts_any(a)) rc = no_target(m, o->targets, err);
     if (!rc) fill_factors(a, o->seed);
     if (!rc) rc = prepare(a, err);
+    if (!rc) rc = dora_prepare(a, true, err);
     if (rc)
         adapter_close(a);
     else
@@ -230,6 +234,7 @@ int adapter_open(struct adapter **out, struct model *m, const char *folder, bool
     struct safetensors s = {0};
     rc = adapter_config_open(&a->config, m, folder, err);
     a->dropout = a->config.dropout;
+    a->is_dora = a->config.dora;
     char *path = path_join(folder, "adapter_model.safetensors");
     if (!rc && !(rc = safetensors_open(&s, path, err))) {
         rc = read_tensors(a, &s, err);
@@ -238,6 +243,7 @@ int adapter_open(struct adapter **out, struct model *m, const char *folder, bool
     free(path);
     if (!rc && !adapts_any(a)) rc = err_set(err, SAIL_FAILED, "%s: the adapter adapts no module of this model", folder);
     if (!rc) rc = prepare(a, err);
+    if (!rc) rc = dora_prepare(a, false, err);
     if (rc)
         adapter_close(a);
     else
@@ -251,6 +257,7 @@ int adapter_copy(struct adapter **out, const struct adapter *from, sail_err *err
     *out = NULL;
     int rc = new_adapter(&a, from->model, false, err);
     if (rc) return rc;
+    a->is_dora = from->is_dora;
     for (int64_t i = 0; !rc && i < from->model->config.n_layer; i++)
         for (int id = 0; !rc && id < LINEAR_COUNT; id++)
             for (int p = 0; !rc && p < WEIGHT_MAX_PARTS; p++) {
@@ -261,6 +268,7 @@ int adapter_copy(struct adapter **out, const struct adapter *from, sail_err *err
         if (from->saved[id].weight) rc = saved_module_add(a, (enum saved_id)id, from->config.saved[id], err);
     for (int64_t i = 0; !rc && i < a->n_param; i++) memcpy(a->param[i].value, from->param[i].value, (size_t)a->param[i].n * sizeof(float));
     if (!rc) rc = prepare(a, err);
+    if (!rc) rc = dora_prepare(a, false, err);
     if (rc)
         adapter_close(a);
     else

@@ -102,7 +102,7 @@ void policy_params_changed(struct policy p); /* after an optimizer step: compute
 struct lora_options {
     int64_t r;
     double alpha, dropout;
-    bool rslora;
+    bool rslora, dora;
     /* NULL: not said. Names with commas between them, or a regular expression over whole paths. */
     const char *targets, *exclude;           /* targets: "all-linear" too, which is what NULL means */
     const char *layers;                      /* "0,5": of the targets only those in these layers */

@@ -17,8 +17,8 @@ static const struct param *trained(const struct model *m, const char *name)
     return NULL;
 }
 
-/* W += scale * B A; W is (out, in), or (in, out) where the family stores it so. */
-static int merge_module(const struct lora_linear *l, int p, bool transposed, float *w, sail_err *err)
+/* W += scale * B A, times DoRA's gains (those of the part); W is (out, in), or (in, out) where the family stores it so. */
+static int merge_module(const struct lora_linear *l, int p, const float *gain, bool transposed, float *w, sail_err *err)
 {
     const int64_t n_out = l->pb[p]->dim[0], n_in = l->pa[p]->dim[1], r = l->r[p];
     float *row;
@@ -29,7 +29,11 @@ static int merge_module(const struct lora_linear *l, int p, bool transposed, flo
             const float b = l->pb[p]->value[o * r + k], *x = l->pa[p]->value + k * n_in;
             for (int64_t j = 0; j < n_in; j++) row[j] += b * x[j];
         }
-        for (int64_t j = 0; j < n_in; j++) w[transposed ? j * n_out + o : o * n_in + j] += l->scale[p] * row[j];
+        for (int64_t j = 0; j < n_in; j++) {
+            float *at = &w[transposed ? j * n_out + o : o * n_in + j];
+            *at += l->scale[p] * row[j];
+            if (gain) *at *= gain[o];
+        }
     }
     free(row);
     return SAIL_OK;
@@ -41,12 +45,12 @@ static int merge(const struct adapter *a, const char *name, float *w, sail_err *
     const struct model *m = a->model;
     for (int64_t i = 0; i < m->config.n_layer; i++)
         for (int id = 0; id < LINEAR_COUNT; id++)
-            for (int p = 0; p < m->config.family->linear[id].n_part; p++) {
+            for (int64_t p = 0, from = 0; p < m->config.family->linear[id].n_part; from += m->layer[i].linear[id].w.part[p++].n_out) {
                 const struct lora_linear *l = &a->linear[i * LINEAR_COUNT + id];
                 char path[NAME_SIZE + 8];
                 module_name(path, m, m->prefix, i, m->config.family->linear[id].part[p]);
                 strcat(path, ".weight");
-                if (l->on[p] && !strcmp(path, name)) return merge_module(l, p, m->config.family->conv1d, w, err);
+                if (l->on[p] && !strcmp(path, name)) return merge_module(l, (int)p, l->gain ? l->gain + from : NULL, m->config.family->conv1d, w, err);
             }
     return SAIL_OK;
 }

@@ -87,7 +87,7 @@ static int open_models(struct run *r, sail_err *err)
     if (!c->full) {
         const int64_t rank = c->lora_r ? c->lora_r : 16;
         const struct lora_options lora = {.r = rank, .alpha = c->lora_alpha > 0 ? c->lora_alpha : 2.0 * (double)rank, .dropout = c->lora_dropout,
-                                          .rslora = c->lora_rslora, .targets = c->lora_targets, .exclude = c->lora_exclude, .layers = c->lora_layers, .rank_pattern = c->lora_rank_pattern,
+                                          .rslora = c->lora_rslora, .dora = c->lora_dora, .targets = c->lora_targets, .exclude = c->lora_exclude, .layers = c->lora_layers, .rank_pattern = c->lora_rank_pattern,
                                           .alpha_pattern = c->lora_alpha_pattern, .modules_to_save = c->lora_modules_to_save, .seed = (uint64_t)c->seed};
         rc = c->adapter ? adapter_open(&r->adapter, r->model, c->adapter, true, err) : adapter_create(&r->adapter, r->model, &lora, err);
         if (rc) return rc;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/adapter.h"
 #include "model/model.h"
 #include "sample/sampler.h"
 
@@ -66,10 +67,10 @@ static struct policy open_model(const char *name, enum dtype compute, bool full,
 }
 
 /* A fresh adapter has B = 0, so that half of its gradient vanishes; this one is moved. */
-static struct adapter *moved_adapter(struct model *m, double dropout)
+static struct adapter *moved_adapter(struct model *m, double dropout, bool dora)
 {
     struct adapter *a;
-    const struct lora_options o = {.r = 3, .alpha = 6, .dropout = dropout, .seed = 7};
+    const struct lora_options o = {.r = 3, .alpha = 6, .dropout = dropout, .dora = dora, .seed = 7};
     assert_ok(adapter_create(&a, m, &o, err));
     struct param *q;
     const struct policy p = {m, a};
@@ -204,14 +205,49 @@ static void fused(void **state)
     model_close(p.model);
 }
 
+/* DoRA's norms are constants to the gradient: differences along it hold them, too. */
+static void hold_norms(struct adapter *a, const struct lora_linear *held)
+{
+    for (int64_t i = 0; a && a->is_dora && i < a->model->config.n_layer * LINEAR_COUNT; i++) {
+        const struct weight *w = &a->model->layer[i / LINEAR_COUNT].linear[i % LINEAR_COUNT].w;
+        struct lora_linear *l = &a->linear[i];
+        for (int64_t p = 0, at = 0; p < w->n_part; at += w->part[p++].n_out)
+            for (int64_t o = 0; l->on[p] && o < w->part[p].n_out; o++) {
+                l->gain[at + o] = l->pm[p]->value[o] * held[i].inverse_norm[at + o];
+                l->extra[at + o] = l->gain[at + o] - 1;
+            }
+    }
+}
+
+/* The adapter's norms as they are; free() with free_norms. */
+static struct lora_linear *copy_norms(const struct adapter *a)
+{
+    if (!a || !a->is_dora) return NULL;
+    const int64_t n = a->model->config.n_layer * LINEAR_COUNT;
+    struct lora_linear *held = calloc((size_t)n, sizeof *held);
+    for (int64_t i = 0; i < n; i++) {
+        const size_t size = (size_t)a->model->layer[i / LINEAR_COUNT].linear[i % LINEAR_COUNT].w.n_out * sizeof(float);
+        held[i].inverse_norm = malloc(size);
+        memcpy(held[i].inverse_norm, a->linear[i].inverse_norm, size);
+    }
+    return held;
+}
+
+static void free_norms(const struct adapter *a, struct lora_linear *held)
+{
+    for (int64_t i = 0; held && i < a->model->config.n_layer * LINEAR_COUNT; i++) free(held[i].inverse_norm);
+    free(held);
+}
+
 /* sum coef_i f_i at the parameters start + step * direction. */
-static double rise_at(struct policy p, const struct rows *r, const float *start, const double *direction, double step)
+static double rise_at(struct policy p, const struct rows *r, const struct lora_linear *held, const float *start, const double *direction, double step)
 {
     struct param *q;
     double f[ROWS], sum = 0;
     for (int64_t i = 0, n = policy_params(p, &q); i < n; i++)
         for (int64_t j = 0; j < q[i].n; j++) q[i].value[j] = (float)(*start++ + step * *direction++);
     policy_params_changed(p);
+    if (held) hold_norms(p.adapter, held);
     assert_ok(model_forward(p, &r->s, f, NULL, err)); // the training forward: with the mask, where there is dropout
     for (int i = 0; i < ROWS; i++) sum += r->coef[i] * f[i];
     return sum;
@@ -228,12 +264,14 @@ static void check_slope(struct policy p, const struct rows *r, const char *what)
         for (int64_t j = 0; j < q[i].n; j++) *at++ = q[i].value[j];
     for (int64_t i = 0; i < n; i++) length += g[i] * g[i];
     length = sqrt(length);
+    struct lora_linear *held = copy_norms(p.adapter);
     for (int64_t i = 0; i < n; i++) g[i] /= length;
     for (int k = 0; k < 2; k++) {
         const double step = k ? 1e-3 : 2e-3;
-        slope[k] = (rise_at(p, r, start, g, step) - rise_at(p, r, start, g, -step)) / (2 * step);
+        slope[k] = (rise_at(p, r, held, start, g, step) - rise_at(p, r, held, start, g, -step)) / (2 * step);
     }
-    rise_at(p, r, start, g, 0); // puts the parameters back
+    rise_at(p, r, held, start, g, 0); // puts the parameters back
+    free_norms(p.adapter, held);
     const double best = (4 * slope[1] - slope[0]) / 3;
     if (!(fabs(best / length - 1) < 5e-4)) fail_msg("%s: slope %.6g, gradient %.6g", what, best, length);
     free(start);
@@ -250,13 +288,12 @@ static void slopes(const char *backend)
         check_slope(p, &r, families[f]);
         model_close(p.model);
         p = open_model(families[f], DTYPE_F32, false, 4096);
-        p.adapter = moved_adapter(p.model, 0);
-        check_slope(p, &r, families[f]);
-        adapter_close(p.adapter);
-        p.adapter = moved_adapter(p.model, 0.25);
-        adapter_dropout(p.adapter, 3, 5, true);
-        check_slope(p, &r, families[f]);
-        adapter_close(p.adapter);
+        for (int k = 0; k < (strcmp(backend, "ref") ? 4 : 2); k++) { // LoRA and (once: its own part is the same in both) DoRA, without dropout and with
+            p.adapter = moved_adapter(p.model, k % 2 ? 0.25 : 0, k / 2);
+            adapter_dropout(p.adapter, 3, 5, k % 2);
+            check_slope(p, &r, families[f]);
+            adapter_close(p.adapter);
+        }
         model_close(p.model);
     }
     assert_ok(backend_select("cpu", err));
@@ -285,11 +322,14 @@ static void fresh_adapter(void **state)
             read_rows(&r, families[f]);
             struct policy p = open_model(families[f], k ? DTYPE_BF16 : DTYPE_F32, false, 64);
             score(p, &r.s, base);
-            const struct lora_options o = {.r = 4, .alpha = 8, .targets = "all-linear", .seed = 1};
-            assert_ok(adapter_create(&p.adapter, p.model, &o, err));
-            score(p, &r.s, with);
-            for (int i = 0; i < ROWS; i++) assert_true(with[i] == base[i]);
-            adapter_close(p.adapter);
+            for (int dora = 0; dora < 2; dora++) {
+                const struct lora_options o = {.r = 4, .alpha = 8, .targets = "all-linear", .dora = dora, .seed = 1};
+                assert_ok(adapter_create(&p.adapter, p.model, &o, err));
+                score(p, &r.s, with);
+                for (int i = 0; i < ROWS; i++)
+                    if (with[i] != base[i]) fail_msg("%s, %s, %s: %.9g with a fresh adapter, %.9g without", families[f], k ? "bf16" : "f32", dora ? "DoRA" : "LoRA", with[i], base[i]);
+                adapter_close(p.adapter);
+            }
             model_close(p.model);
         }
 }
@@ -304,8 +344,8 @@ static void dropout(void **state)
     read_rows(&r, "llama-gqa");
     reversed(&back, &r);
     struct policy p = open_model("llama-gqa", DTYPE_F32, false, 4096), small = open_model("llama-gqa", DTYPE_F32, false, 20);
-    p.adapter = moved_adapter(p.model, 0.5);
-    small.adapter = moved_adapter(small.model, 0.5);
+    p.adapter = moved_adapter(p.model, 0.5, false);
+    small.adapter = moved_adapter(small.model, 0.5, false);
     score(p, &r.s, off_);
     adapter_dropout(p.adapter, 3, 1, true);
     adapter_dropout(small.adapter, 3, 1, true);
@@ -341,7 +381,7 @@ static void sampled(void **state)
             model_close(p.model);
             continue;
         }
-        p.adapter = moved_adapter(p.model, 0);
+        p.adapter = moved_adapter(p.model, 0, f % 2); // LoRA and DoRA in turn
         struct sampler *s;
         struct prompt prompt[ROWS / 2];
         for (int i = 0; i < ROWS / 2; i++) prompt[i] = (struct prompt){.ids = r.ids[2 * i], .n = r.n_prompt[2 * i], .key = (uint64_t)i};
@@ -452,7 +492,7 @@ static void refused_adapters(void **state)
     static const struct {
         const char *key, *json, *says;
     } bad[] = {
-        {"use_dora", "true", "use_dora"}, {"lora_bias", "true", "lora_bias"}, {"bias", "\"all\"", "bias"}, {"peft_type", "\"IA3\"", "IA3"}, {"r", "0", "r 0"}, {"r", "\"4\"", "r \"4\""},
+        {"use_dora", "true", "lora_magnitude_vector' is missing"}, {"use_dora", "1", "use_dora"}, {"lora_bias", "true", "lora_bias"}, {"bias", "\"all\"", "bias"}, {"peft_type", "\"IA3\"", "IA3"}, {"r", "0", "r 0"}, {"r", "\"4\"", "r \"4\""},
         {"lora_dropout", "1.5", "lora_dropout 1.5"}, {"some_new_option", "3", "some_new_option"}, {"trainable_token_indices", "[1]", "trainable_token_indices"},
         {"ensure_weight_tying", "true", "ensure_weight_tying"}, {"init_lora_weights", "\"pissa\"", "pissa"},
         {"modules_to_save", "[\"norm\"]", "modules_to_save"}, {"modules_to_save", "[\"lm_head\"]", "model.lm_head.weight' is missing"},
@@ -505,7 +545,7 @@ static void saved(void **state)
         char path[100];
         read_rows(&r, families[f]);
         struct policy p = open_model(families[f], DTYPE_F32, false, 64);
-        p.adapter = moved_adapter(p.model, 0);
+        p.adapter = moved_adapter(p.model, 0, f % 2 == 0);
         score(p, &r.s, with);
         snprintf(path, sizeof path, "%s/adapter", folder);
         assert_ok(adapter_save(p.adapter, path, err));
