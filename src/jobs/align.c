@@ -39,13 +39,16 @@ static int compare_saved(void *context, const char *key, const char *value, sail
     size_t head = line.len;
     const char *at = strstr(c->now.data, line.data);
     while (at && at != c->now.data && at[-1] != '\n') at = strstr(at + 1, line.data);
+    buf_clear(&line);
+    if (at && at[head] == '"') // texts are written as JSON: with quotes and escapes
+        buf_json_string(&line, value, strlen(value));
+    else
+        buf_puts(&line, value);
+    const size_t n = at ? strcspn(at + head, "\n") : 0;
+    const bool same = at && !line.failed && line.len == n && !strncmp(line.data, at + head, n);
     buf_release(&line);
     if (!at) return err_set(err, SAIL_USAGE, "--resume: option %s was %s, now it is absent", key, value);
-    at += head;
-    size_t n = strcspn(at, "\n");
-    bool quoted = n >= 2 && at[0] == '"';
-    if (strlen(value) == n - 2 * quoted && !strncmp(value, at + quoted, n - 2 * quoted)) return SAIL_OK;
-    return err_set(err, SAIL_USAGE, "--resume: option %s was %s in %s, now it is %.*s", key, value, c->path, (int)(n - 2 * quoted), at + quoted);
+    return same ? SAIL_OK : err_set(err, SAIL_USAGE, "--resume: option %s was %s in %s, now it is %.*s", key, value, c->path, (int)n, at + head);
 }
 
 static int save_config(const struct run *r, sail_err *err)

@@ -195,6 +195,13 @@ static void written(void **state)
         assert_ok(adapter_open(&q.adapter, p.model, again, false, err));
         assert_ok(adapter_copy(&copy.adapter, p.adapter, err));
         if (scores(q, &two)[0] != want || scores(copy, &two)[0] != want) fail_msg("%s %s: %.9g, read again %.9g, copied %.9g", cases[i].base, cases[i].adapter, want, scores(q, &two)[0], scores(copy, &two)[0]);
+        struct param *moved;
+        for (int64_t k = 0, n = policy_params(p, &moved); k < n; k++) moved[k].value[0] += 0.125f;
+        policy_params_changed(p);
+        const double later = scores(p, &two)[0];
+        assert_true(later != want && scores(copy, &two)[0] == want);
+        adapter_blend(copy.adapter, p.adapter, 0); // the reference follows
+        assert_true(scores(copy, &two)[0] == later);
         assert_true(scores((struct policy){.model = p.model}, &two)[0] == plain); // the base's own embeddings and head are as they were
         snprintf(file, sizeof file, "%s/adapter_config.json", path);
         json_t *before = json_load_file(file, 0, NULL), *after;
@@ -268,11 +275,65 @@ static void chosen(void **state)
     model_close(p.model);
 }
 
+static void write_text(const char *name, const char *text)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+}
+
+static void same_file(const char *a, const char *b)
+{
+    char command[400];
+    snprintf(command, sizeof command, "cmp %s/%s %s/%s", folder, a, folder, b);
+    assert_int_equal(system(command), 0);
+}
+
+/* A run with every rule at once, from YAML, on a tied model: stopped and resumed it ends in the same bytes; its adapter goes on in another run. */
+static void trained(void **state)
+{
+    (void)state;
+    char base[4200];
+    snprintf(base, sizeof base, "%s", repo_path("tests/golden/peft/qwen2-tied"));
+    write_text("run.yaml", "method: dpo\nbatch: 2\nlr: 0.01\nschedule: constant\nmax_length: 32\ndtype: f32\nref_rule: ema\nref_decay: 0.5\nsave_steps: 2\n"
+                           "lora_r: 3\nlora_dora: true\nlora_targets: [q_proj, v_proj, up_proj]\nlora_layers: [1]\nlora_exclude: v_proj\nlora_rank_pattern: {q_proj: 2}\n"
+                           "lora_alpha_pattern:\n  1.mlp.up_proj: 2.5\nlora_modules_to_save: [embed_tokens, lm_head]\n");
+    run_sail("align --config %s/run.yaml --model %s --data %s/data.jsonl --max-steps 4 --epochs 2 --out %s/whole --quiet", folder, base, base, folder);
+    run_sail("align --config %s/run.yaml --model %s --data %s/data.jsonl --max-steps 2 --epochs 2 --out %s/parts --quiet", folder, base, base, folder);
+    run_sail("align --config %s/run.yaml --model %s --data %s/data.jsonl --max-steps 4 --epochs 2 --out %s/parts --quiet --resume", folder, base, base, folder);
+    same_file("whole/final/adapter_model.safetensors", "parts/final/adapter_model.safetensors");
+    char path[200];
+    struct safetensors s;
+    snprintf(path, sizeof path, "%s/whole/final/adapter_model.safetensors", folder);
+    assert_ok(safetensors_open(&s, path, err));
+    assert_int_equal(s.n, 8);
+    assert_int_equal(safetensors_find(&s, "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight")->dim[0], 2);
+    assert_int_equal(safetensors_find(&s, "base_model.model.model.layers.1.mlp.up_proj.lora_magnitude_vector")->dim[0], 24);
+    assert_non_null(safetensors_find(&s, "base_model.model.lm_head.weight"));
+    safetensors_close(&s);
+    // The reference of a continued adapter is that adapter, so that the loss starts at log 2; or the base with its own head, which is elsewhere.
+    for (int k = 0; k < 2; k++) {
+        char *data, name[200];
+        size_t n;
+        run_sail("align --model %s --adapter %s/whole/final --data %s/data.jsonl --method dpo --max-steps 1 --batch 4 --max-length 32 --dtype f32 --out %s/on-%d --ref %s --quiet", base, folder, base,
+                 folder, k, k ? "base" : "init");
+        snprintf(name, sizeof name, "%s/on-%d/metrics.jsonl", folder, k);
+        assert_ok(file_read(name, 1 << 20, &data, &n, err));
+        json_t *first = json_loads(data, JSON_DISABLE_EOF_CHECK, NULL);
+        const double loss = json_number_value(json_object_get(first, "loss"));
+        assert_true(k ? fabs(loss - log(2)) > 1e-3 : fabs(loss - log(2)) < 1e-6);
+        json_decref(first);
+        free(data);
+    }
+}
+
 int main(void)
 {
     snprintf(folder, sizeof folder, "/tmp/sail-peft-%d", (int)getpid());
     mkdir(folder, 0700);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(log_probs), cmocka_unit_test(gradients), cmocka_unit_test(merged), cmocka_unit_test(written), cmocka_unit_test(chosen)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(log_probs), cmocka_unit_test(gradients), cmocka_unit_test(merged), cmocka_unit_test(written), cmocka_unit_test(chosen), cmocka_unit_test(trained)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     dir_remove(folder, NULL);
     return failed;
