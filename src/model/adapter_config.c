@@ -240,7 +240,8 @@ int adapter_config_open(struct adapter_config *c, const struct model *m, const c
     json_error_t why;
     *c = (struct adapter_config){0};
     int rc = file_read(path, (size_t)1 << 24, &text, &n, err);
-    if (!rc && !json_is_object(c->json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why)))
+    if (!rc) c->json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+    if (!rc && !json_is_object(c->json))
         rc = err_set(err, SAIL_FAILED, "%s:%d: not a JSON object: %s", path, c->json ? 1 : why.line, c->json ? "another value" : why.text);
     if (!rc) rc = parse(c, m, path, err);
     free(text);
