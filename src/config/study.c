@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "config/yaml.h"
 
 struct reader {
     struct study *study;
@@ -24,14 +25,38 @@ static int refuse(const struct reader *r, int line, const char *expected)
 
 static const char *text_of(const yaml_node_t *n) { return n && n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL; }
 
-/* A value, or a list of values joined by commas. */
+/* A mapping to plain values as a JSON object. */
+static int read_map(struct reader *r, const yaml_node_t *node, char **out)
+{
+    struct buf b;
+    buf_init(&b, (size_t)1 << 20);
+    buf_putc(&b, '{');
+    int rc = SAIL_OK;
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; !rc && p < node->data.mapping.pairs.top; p++) {
+        const yaml_node_t *key = yaml_document_get_node(&r->document, p->key), *value = yaml_document_get_node(&r->document, p->value);
+        if (!text_of(key) || !text_of(value)) {
+            rc = refuse(r, line_of(node), "plain keys and values in the mapping");
+            break;
+        }
+        if (b.len > 1) buf_puts(&b, ", ");
+        buf_json_string(&b, text_of(key), strlen(text_of(key)));
+        buf_puts(&b, ": ");
+        yaml_put_json(&b, text_of(value), value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE);
+    }
+    buf_putc(&b, '}');
+    *out = mem_strdup(b.data);
+    buf_release(&b);
+    return rc;
+}
+
+/* A value; a list of values, joined by commas; a mapping to values, as JSON. */
 static int read_value(struct reader *r, const yaml_node_t *node, char **out)
 {
     if (text_of(node)) {
         *out = mem_strdup(text_of(node));
         return SAIL_OK;
     }
-    if (node->type != YAML_SEQUENCE_NODE) return refuse(r, line_of(node), "a value or a list of values, got a mapping");
+    if (node->type == YAML_MAPPING_NODE) return read_map(r, node, out);
     struct buf b;
     buf_init(&b, (size_t)1 << 20);
     int rc = SAIL_OK;

@@ -8,7 +8,6 @@
 #include <yaml.h>
 
 #include "base/err.h"
-#include "base/mem.h"
 
 struct reader {
     yaml_parser_t parser;
@@ -32,6 +31,16 @@ static int refuse(const struct reader *r, const char *expected, sail_err *err)
     return err_set(err, SAIL_USAGE, "%s:%zu: expected %s", r->path, r->event.start_mark.line + 1, expected);
 }
 
+void yaml_put_json(struct buf *out, const char *value, bool plain)
+{
+    char *end;
+    const double x = strtod(value, &end);
+    if (plain && isfinite(x) && end != value && !*end)
+        buf_puts(out, value);
+    else
+        buf_json_string(out, value, strlen(value));
+}
+
 /* What follows a mapping's start, as a JSON object: numbers stay numbers. */
 static int read_map(struct reader *r, struct buf *value, sail_err *err)
 {
@@ -39,14 +48,8 @@ static int read_map(struct reader *r, struct buf *value, sail_err *err)
     buf_putc(value, '{');
     for (bool is_key = true; !(rc = next_event(r, err)) && r->event.type != YAML_MAPPING_END_EVENT; is_key = !is_key) {
         if (r->event.type != YAML_SCALAR_EVENT) return refuse(r, "plain keys and values in the mapping", err);
-        const char *s = (const char *)r->event.data.scalar.value;
-        char *end;
         if (is_key && value->len > 1) buf_puts(value, ", ");
-        const bool number = !is_key && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && isfinite(strtod(s, &end)) && end != s && !*end;
-        if (number)
-            buf_puts(value, s);
-        else
-            buf_json_string(value, s, r->event.data.scalar.length);
+        yaml_put_json(value, (const char *)r->event.data.scalar.value, !is_key && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE);
         if (is_key) buf_puts(value, ": ");
     }
     buf_putc(value, '}');

@@ -97,6 +97,7 @@ static void make_gram(double *gram, const float *factor, int64_t r, int64_t n)
     for (int64_t k = 0; k < r; k++)
         for (int64_t j = 0; j <= k; j++) {
             double sum = 0;
+#pragma omp simd reduction(+ : sum)
             for (int64_t i = 0; i < n; i++) sum += (double)factor[k * n + i] * factor[j * n + i];
             gram[k * r + j] = sum;
         }
@@ -113,6 +114,7 @@ static void part_gains(struct lora_linear *l, int p, int64_t at, const float *cr
         double mixed = 0, own = 0;
         for (int64_t k = 0; k < r; k++) {
             double low = 0;
+#pragma omp simd reduction(+ : low)
             for (int64_t j = 0; j < k; j++) low += b[j] * gram[k * r + j];
             own += b[k] * (2 * low + b[k] * gram[k * r + k]);
             mixed += (double)b[k] * cross[k * ldc + o];

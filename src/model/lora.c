@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
 #include "model/adapter.h"
@@ -172,6 +173,26 @@ static void fill_factors(struct adapter *a, uint64_t seed)
         }
 }
 
+/* A name that no module has is mostly a slip of the pen; PEFT passes over it, and so lists serve several families. */
+static void warn_unknown(const struct adapter *a)
+{
+    const json_t *targets = json_object_get(a->config.json, "target_modules"), *v;
+    const struct model *m = a->model;
+    size_t i;
+    json_array_foreach(targets, i, v)
+    {
+        bool known = false;
+        for (int64_t layer = 0; !known && layer < m->config.n_layer; layer++)
+            for (int id = 0; id < LINEAR_COUNT; id++)
+                for (int p = 0; p < names_of(m, id)->n_part; p++) {
+                    char path[NAME_SIZE];
+                    module_path(path, m, layer, id, p);
+                    known = known || name_ends_with(path, json_string_value(v));
+                }
+        if (!known) log_warning("--lora-targets: no module is called '%s'", json_string_value(v));
+    }
+}
+
 int adapter_create(struct adapter **out, struct model *m, const struct lora_options *o, sail_err *err)
 {
     struct adapter *a;
@@ -183,6 +204,7 @@ int adapter_create(struct adapter **out, struct model *m, const struct lora_opti
     a->is_dora = a->config.dora;
     if (!rc) rc = add_modules(a, NULL, err);
     if (!rc && !adapts_any(a)) rc = no_target(m, o->targets, err);
+    if (!rc) warn_unknown(a);
     if (!rc) fill_factors(a, o->seed);
     if (!rc) rc = prepare(a, err);
     if (!rc) rc = dora_prepare(a, true, err);

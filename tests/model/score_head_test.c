@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include "base/file.h"
+#include "io/safetensors.h"
 #include "model/model.h"
 
 static const int32_t row_a[] = {5, 9, 17, 3, 22}, row_b[] = {5, 9, 4, 30};
@@ -111,8 +112,58 @@ static void an_adapter_brings_its_head(void **state)
     assert_ok(dir_remove(folder, err));
 }
 
+/* A score head with a bias: PEFT's copy of the module has both. */
+static void a_bias_goes_along(void **state)
+{
+    (void)state;
+    const char *base = repo_path("tests/golden/peft/llama-seqcls");
+    char folder[200], path[400], command[4600];
+    float bias = 0.75f;
+    struct safetensors s;
+    struct model *m, *merged;
+    struct adapter *a, *again;
+    snprintf(folder, sizeof folder, "/tmp/sail-bias-%d", (int)getpid());
+    assert_ok(dir_create(folder, err));
+    snprintf(command, sizeof command, "cp %s/config.json %s/", base, folder);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "%s/model.safetensors", base);
+    assert_ok(safetensors_open(&s, command, err));
+    struct tensor *t = calloc((size_t)s.n + 1, sizeof *t);
+    memcpy(t, s.tensor, (size_t)s.n * sizeof *t);
+    t[s.n] = (struct tensor){.name = "score.bias", .dtype = DTYPE_F32, .n_dim = 1, .dim = {1}, .data = &bias};
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(safetensors_write(path, t, s.n + 1, NULL, 0, err));
+    safetensors_close(&s);
+    free(t);
+    assert_ok(model_open(&m, folder, &(struct model_options){.compute = DTYPE_F32, .backward = true}, err));
+    assert_ok(adapter_create(&a, m, &(struct lora_options){.r = 2, .alpha = 4, .targets = "v_proj", .seed = 3}, err));
+    struct policy p = {m, a};
+    const double plain = value_of((struct policy){m, NULL});
+    assert_true(value_of(p) == plain);
+    find(p, "score.bias")->value[0] += 2;
+    policy_params_changed(p);
+    assert_near(value_of(p), plain + 2 * (coef[0] + coef[1]), 1e-5, 0);
+    policy_zero_grad(p);
+    assert_ok(model_accumulate(p, &rows, coef, err));
+    assert_near(find(p, "score.bias")->grad[0], coef[0] + coef[1], 1e-6, 0);
+    slopes_hold(p, "score.weight", 0.1, 1e-4);
+    snprintf(path, sizeof path, "%s/adapter", folder);
+    assert_ok(adapter_save(a, path, err));
+    assert_ok(adapter_open(&again, m, path, false, err));
+    assert_true(value_of((struct policy){m, again}) == value_of(p));
+    snprintf(path, sizeof path, "%s/merged", folder);
+    assert_ok(model_save(p, path, -1, err));
+    assert_ok(model_open(&merged, path, &(struct model_options){.compute = DTYPE_F32}, err));
+    assert_near(value_of((struct policy){merged, NULL}), value_of(p), 1e-6, 0);
+    model_close(merged);
+    adapter_close(again);
+    adapter_close(a);
+    model_close(m);
+    assert_ok(dir_remove(folder, err));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(full_gradients_reach_head_and_body), cmocka_unit_test(an_adapter_brings_its_head)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(full_gradients_reach_head_and_body), cmocka_unit_test(an_adapter_brings_its_head), cmocka_unit_test(a_bias_goes_along)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
