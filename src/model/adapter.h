@@ -61,7 +61,7 @@ struct adapter {
     struct { /* what dora_refresh works in */
         float *cross; /* (r_sum, n_out) A W^T */
         void *factor; /* (r_sum, n_in) A in the compute dtype */
-        double *gram; /* (r, r) A A^T */
+        float *gram;  /* (r_sum, r_sum) A A^T */
     } dora;
     double dropout;
     bool dropping; /* a training forward */

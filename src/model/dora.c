@@ -40,17 +40,16 @@ static int row_squares(const struct model *m, int64_t i, int part, double *out, 
 static int take_buffers(struct adapter *a, sail_err *err)
 {
     const struct model *m = a->model;
-    int64_t cross = 0, factor = 0, rank = 0;
+    int64_t cross = 0, factor = 0;
     for (int64_t i = 0; i < m->config.n_layer * LINEAR_COUNT; i++) {
         const struct lora_linear *l = &a->linear[i];
         const struct weight *w = &linear_at(m, i)->w;
         if (l->r_sum * w->n_out > cross) cross = l->r_sum * w->n_out;
         if (l->r_sum * w->n_in > factor) factor = l->r_sum * w->n_in;
-        for (int p = 0; p < w->n_part; p++)
-            if (l->r[p] > rank) rank = l->r[p];
     }
     int rc = mem_alloc(&a->dora.cross, (size_t)cross, sizeof *a->dora.cross, err);
     if (!rc) rc = mem_alloc(&a->dora.factor, (size_t)factor, dtype_size(m->options.compute), err);
+    const int64_t rank = adapter_max_rank(a);
     return rc ? rc : mem_alloc(&a->dora.gram, (size_t)(rank * rank), sizeof *a->dora.gram, err);
 }
 
@@ -90,21 +89,8 @@ void dora_release(struct adapter *a)
     free(a->dora.gram);
 }
 
-/* gram = A A^T */
-static void make_gram(double *gram, const float *factor, int64_t r, int64_t n)
-{
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t k = 0; k < r; k++)
-        for (int64_t j = 0; j <= k; j++) {
-            double sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < n; i++) sum += (double)factor[k * n + i] * factor[j * n + i];
-            gram[k * r + j] = sum;
-        }
-}
-
-/* The gains of one part; cross (r, ldc) holds A W^T at the part's columns. */
-static void part_gains(struct lora_linear *l, int p, int64_t at, const float *cross, int64_t ldc, const double *gram)
+/* The gains of one part; cross (r, ldc) holds A W^T at the part's columns, gram (r, r_sum) A A^T at its ranks. */
+static void part_gains(struct lora_linear *l, int p, int64_t at, const float *cross, int64_t ldc, const float *gram)
 {
     const int64_t r = l->r[p], n_out = l->pb[p]->dim[0];
     const double s = l->scale[p];
@@ -113,10 +99,10 @@ static void part_gains(struct lora_linear *l, int p, int64_t at, const float *cr
         const float *b = l->pb[p]->value + o * r;
         double mixed = 0, own = 0;
         for (int64_t k = 0; k < r; k++) {
-            double low = 0;
+            float low = 0;
 #pragma omp simd reduction(+ : low)
-            for (int64_t j = 0; j < k; j++) low += b[j] * gram[k * r + j];
-            own += b[k] * (2 * low + b[k] * gram[k * r + k]);
+            for (int64_t j = 0; j < k; j++) low += b[j] * gram[k * l->r_sum + j];
+            own += (double)b[k] * (2 * (double)low + (double)b[k] * gram[k * l->r_sum + k]);
             mixed += (double)b[k] * cross[k * ldc + o];
         }
         const double square = l->square[at + o] + 2 * s * mixed + s * s * own;
@@ -139,11 +125,10 @@ void dora_refresh(struct adapter *a)
         for (int p = 0; p < w->n_part; p++)
             if (l->on[p]) ops->convert(element_at(a->dora.factor, t, l->r_start[p] * w->n_in), t, l->pa[p]->value, DTYPE_F32, l->pa[p]->n);
         ops->linear_fwd(a->dora.cross, DTYPE_F32, w->n_out, a->dora.factor, t, w->n_in, w, NULL, l->r_sum, 1, false);
-        for (int64_t p = 0, at = 0; p < w->n_part; at += w->part[p++].n_out) {
-            if (!l->on[p]) continue;
-            make_gram(a->dora.gram, l->pa[p]->value, l->r[p], w->n_in);
-            part_gains(l, (int)p, at, a->dora.cross + l->r_start[p] * w->n_out + at, w->n_out, a->dora.gram);
-        }
+        ops->linear_fwd(a->dora.gram, DTYPE_F32, l->r_sum, a->dora.factor, t, w->n_in, &l->a, NULL, l->r_sum, 1, false);
+        for (int64_t p = 0, at = 0; p < w->n_part; at += w->part[p++].n_out)
+            if (l->on[p])
+                part_gains(l, (int)p, at, a->dora.cross + l->r_start[p] * w->n_out + at, w->n_out, a->dora.gram + l->r_start[p] * (l->r_sum + 1));
     }
 }
 
