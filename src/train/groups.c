@@ -1,5 +1,6 @@
 /* Runs on groups: the judged answers of a prompt, all drawn from the policy. */
 #include <math.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "train/run.h"
@@ -11,7 +12,7 @@ int groups_check(const struct run *r, sail_err *err)
     if (r->mixture.pr < 1) return err_set(err, SAIL_USAGE, "method %s learns from the policy's judged answers alone: --mix-pr 1", name);
     if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "method %s takes one step on an answer: drop --replay-steps", name);
     if (c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no loss on answers that are not its own: give --eval-prompts", name);
-    if (CONFIG_SET(c, pairing)) return err_set(err, SAIL_USAGE, "--pairing: method %s learns from all answers at once, not from pairs: drop it", name);
+    if (strcmp(c->pairing, "best-worst")) return err_set(err, SAIL_USAGE, "--pairing: method %s learns from all answers at once, not from pairs: drop it", name);
     return SAIL_OK;
 }
 

@@ -47,7 +47,7 @@ static int check_mixture(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
     int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
     if (rc) return rc;
-    if (CONFIG_SET(c, revkl_estimator) && !(r->params.revkl > 0)) return err_set(err, SAIL_USAGE, "--revkl-estimator says how KL(reference || policy) is taken, and --revkl-coef is 0: give it a weight");
+    if (r->params.revkl_vocabulary && !(r->params.revkl > 0)) return err_set(err, SAIL_USAGE, "--revkl-estimator vocabulary says how KL(reference || policy) is taken, and --revkl-coef is 0: give it a weight");
     if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
     const bool robust = r->params.robust_rho > 0 || r->params.chi2_nu > 0;
     if (robust && r->objective != &objective_listwise && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))

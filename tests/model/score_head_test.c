@@ -152,7 +152,7 @@ static void a_bias_goes_along(void **state)
     assert_ok(adapter_open(&again, m, path, false, err));
     assert_true(value_of((struct policy){m, again}) == value_of(p));
     snprintf(path, sizeof path, "%s/merged", folder);
-    assert_ok(model_save(p, path, -1, err));
+    assert_ok(model_save(p, path, &(struct save_options){.dtype = SAVE_AS_IS}, err));
     assert_ok(model_open(&merged, path, &(struct model_options){.compute = DTYPE_F32}, err));
     assert_near(value_of((struct policy){merged, NULL}), value_of(p), 1e-6, 0);
     model_close(merged);

@@ -131,8 +131,8 @@ static void slices_add_up(void **state)
     const int32_t *ids[2 * PAIRS] = {0};
     enum source source[2 * PAIRS] = {0};
     enum finish finish[2 * PAIRS] = {0};
-    double behaviour[2 * PAIRS] = {0};
-    full.prompt_id = id, full.group = group, full.n_prompt = n_prompt, full.age = age, full.ids = ids, full.source = source, full.finish = finish, full.logp_behaviour = behaviour;
+    double behaviour[2 * PAIRS] = {0}, pull[2 * PAIRS] = {0};
+    full.prompt_id = id, full.group = group, full.n_prompt = n_prompt, full.age = age, full.ids = ids, full.source = source, full.finish = finish, full.logp_behaviour = behaviour, full.pull = pull;
     struct pair room[PAIRS];
     for (int64_t from = 0; from < 2 * PAIRS; from += 2) {
         batch_slice(&slice, &full, from, 2, room);
