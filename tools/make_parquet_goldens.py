@@ -41,15 +41,17 @@ def make_row(i):
     }
 
 
-def clean(x):
-    """Nulls leave objects and stay in lists; JSON has no NaN."""
+def clean(x, row=False):
+    """Nulls leave objects and stay in lists and in the row itself; JSON has no NaN."""
+    if isinstance(x, float) and math.isnan(x):
+        return None
     if isinstance(x, dict):
-        return {k: clean(v) for k, v in x.items() if v is not None and not (isinstance(v, float) and math.isnan(v))}
+        return {k: clean(v) for k, v in x.items() if row or clean(v) is not None}
     return [clean(v) for v in x] if isinstance(x, list) else x
 
 
 table = pa.Table.from_pylist([make_row(i) for i in range(45)], schema=schema)
-rows = [clean(r) for r in table.to_pylist()]
+rows = [clean(r, row=True) for r in table.to_pylist()]
 (out / "rows.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n" for r in rows), encoding="utf-8")
 
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
+#include "data/row_reader.h"
 
 static const size_t max_file = (size_t)16 << 30;
 
@@ -16,6 +16,7 @@ struct loader {
     struct ids pool;
     struct buf text, scratch, whole;
     bool kind_known;
+    int32_t file;
     int64_t line;
     sail_err *err;
 };
@@ -24,22 +25,15 @@ static int refuse(const struct loader *l, const char *fmt, const char *a, const 
 {
     char message[512];
     snprintf(message, sizeof message, fmt, a, b); // fmt is one of this file's own
-    return err_set(l->err, SAIL_FAILED, "%s:%lld: %s", l->d->path, (long long)l->line, message);
+    return err_set(l->err, SAIL_FAILED, "%s:%lld: %s", l->d->files.path[l->file], (long long)l->line, message);
 }
 
 /* The row's keys, for messages: "prompt, chosen". */
 static const char *keys_of(json_t *row, char *out, size_t size)
 {
-    size_t n = 0;
-    const char *key;
-    json_t *value;
-    out[0] = '\0';
-    json_object_foreach(row, key, value)
-    {
-        int k = snprintf(out + n, size - n, "%s%.40s", n ? ", " : "", key);
-        if (k < 0 || (size_t)k >= size - n) break;
-        n += (size_t)k;
-    }
+    char *list = columns_list(row);
+    snprintf(out, size, "%s", list);
+    free(list);
     return out;
 }
 
@@ -103,7 +97,7 @@ static int render(struct loader *l, json_t *messages, json_t *row, bool generati
     const struct template_options t = {.add_generation_prompt = generation, .continue_final_message = continues};
     int rc = template_render(l->o->template, view, &t, out, l->err);
     json_decref(view);
-    if (rc) err_context(l->err, "%s:%lld: chat template", l->d->path, (long long)l->line);
+    if (rc) err_context(l->err, "%s:%lld: chat template", l->d->files.path[l->file], (long long)l->line);
     return rc;
 }
 
@@ -344,9 +338,16 @@ static int read_fields(struct loader *l, json_t *row, struct example *e)
     return kind == DATA_PROMPTS ? SAIL_OK : read_completion(l, row, "completion", &e->completion);
 }
 
-static int add_row(struct loader *l, json_t *row)
+static int add_row(struct loader *l, json_t *source_row)
 {
     struct dataset *d = l->d;
+    char *missing;
+    json_t *row = columns_apply(&l->o->columns, source_row, l->o->want_prompts_only, &missing);
+    if (!row) {
+        int rc = missing ? refuse(l, "%s%s", missing, "") : err_memory(l->err, 0);
+        free(missing);
+        return rc;
+    }
     json_t *explicit_row = json_incref(row);
     int rc = SAIL_OK;
     if (has(row, "chosen") && has(row, "rejected") && !has(row, "prompt")) {
@@ -355,58 +356,31 @@ static int add_row(struct loader *l, json_t *row)
     }
     if (!rc) rc = mem_grow(&d->example, (size_t)d->n, &l->example_capacity, sizeof *d->example, l->err);
     if (!rc) rc = mem_grow(&d->row, (size_t)d->n, &l->row_capacity, sizeof *d->row, l->err);
-    struct example e = {.line = l->line, .text = -1};
+    struct example e = {.file = l->file, .line = l->line, .text = -1};
     if (!rc) rc = read_fields(l, explicit_row, &e);
     json_decref(explicit_row);
-    if (rc) return rc;
+    if (rc) {
+        json_decref(row);
+        return rc;
+    }
     truncate_example(l, &e);
     d->example[d->n] = e;
-    d->row[d->n++] = json_incref(row);
+    d->row[d->n++] = row;
     return SAIL_OK;
 }
 
-static int read_line(struct loader *l, const char *line, size_t n)
+static int read_rows(struct loader *l)
 {
-    while (n && (line[n - 1] == '\r' || line[n - 1] == ' ' || line[n - 1] == '\t')) n--;
-    if (!n) return SAIL_OK;
-    json_error_t why;
-    json_t *row = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-    int rc = json_is_object(row) ? add_row(l, row) : refuse(l, "not a JSON object: %s%s", row ? "another type" : why.text, "");
-    json_decref(row);
-    return rc;
-}
-
-static int read_lines(struct loader *l, const char *data, size_t len)
-{
-    for (size_t at = 0; at < len;) {
-        const char *end = memchr(data + at, '\n', len - at);
-        const size_t n = end ? (size_t)(end - data) - at : len - at;
-        l->line++;
-        int rc = read_line(l, data + at, n);
-        if (rc) return rc;
-        if (l->o->max_rows && l->d->n >= l->o->max_rows) break;
-        at += n + 1;
+    struct row_reader *reader;
+    json_t *row = NULL;
+    int rc = row_reader_open(&reader, &l->d->files, columns_need, &l->o->columns, l->err);
+    while (!rc && (!l->o->max_rows || l->d->n < l->o->max_rows) && !(rc = row_reader_next(reader, &row, l->err)) && row) {
+        l->file = row_reader_file(reader);
+        l->line = row_reader_line(reader);
+        rc = add_row(l, row);
+        json_decref(row);
     }
-    return SAIL_OK;
-}
-
-/* A JSON array of rows instead of lines. */
-static int read_array(struct loader *l, const char *data, size_t len)
-{
-    json_error_t why;
-    json_t *all = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why), *row;
-    int rc = SAIL_OK;
-    size_t i;
-    if (!json_is_array(all)) {
-        l->line = why.line;
-        rc = refuse(l, "not a JSON array of rows: %s%s", why.text, "");
-    }
-    json_array_foreach(all, i, row)
-    {
-        l->line = (int64_t)i + 1;
-        if (!rc && (!l->o->max_rows || l->d->n < l->o->max_rows)) rc = json_is_object(row) ? add_row(l, row) : refuse(l, "expected an object%s%s", "", "");
-    }
-    json_decref(all);
+    row_reader_close(reader);
     return rc;
 }
 
@@ -420,14 +394,8 @@ int dataset_open(struct dataset **out, const char *path, const struct dataset_op
     buf_init(&l.text, max_file);
     buf_init(&l.scratch, 0);
     buf_init(&l.whole, 0);
-    char *data;
-    size_t len;
-    int rc = file_read_gz(path, max_file, &data, &len, err);
-    if (!rc) {
-        size_t first = strspn(data, " \t\r\n");
-        rc = data[first] == '[' ? read_array(&l, data, len) : read_lines(&l, data, len);
-        free(data);
-    }
+    int rc = data_files_find(&d->files, path, err);
+    if (!rc) rc = read_rows(&l);
     buf_release(&l.scratch);
     buf_release(&l.whole);
     d->ids = l.pool.id;
@@ -448,5 +416,6 @@ void dataset_free(struct dataset *d)
     free(d->ids);
     free(d->text);
     free(d->path);
+    data_files_release(&d->files);
     free(d);
 }

@@ -1,9 +1,11 @@
-/* Data sets: JSON lines (plain or gz) in TRL's formats, to token ids. The format is detected; mistakes name file and line. */
+/* Data sets: files of rows in TRL's formats, to token ids. The format is detected; mistakes name file and line (in arrays and Parquet: row). */
 #ifndef SAIL_DATA_DATASET_H
 #define SAIL_DATA_DATASET_H
 
 #include <jansson.h>
 
+#include "data/columns.h"
+#include "data/files.h"
 #include "sail.h"
 #include "template/template.h"
 #include "tok/tokenizer.h"
@@ -26,7 +28,8 @@ struct example {
     double p;           /* P(chosen wins), default 1 */
     double margin;      /* default 0 */
     char route[12];     /* "offline", "dp", "pp", "pr": `sail grad` rows */
-    int64_t line;       /* 1-based, for messages */
+    int32_t file;       /* of the data set's files */
+    int64_t line;       /* 1-based, for messages: line, or row of an array or Parquet file */
     int64_t text;       /* offset into the text pool: the prompt as text (rendered), NUL-terminated; -1: rows of ids */
 };
 
@@ -38,9 +41,11 @@ struct dataset_options {
     int64_t max_length, max_prompt_length; /* 0: no limit. The prompt keeps its end, the completion its start */
     int64_t max_rows;     /* 0: all */
     bool want_prompts_only; /* preference files are read as their prompts */
+    struct columns columns;
 };
 struct dataset {
-    char *path;
+    char *path; /* as the user said it */
+    struct data_files files;
     enum data_kind kind;
     bool conversational;
     struct example *example;
@@ -50,9 +55,10 @@ struct dataset {
     json_t **row; /* (n) the original rows, for labelers and templates */
     int64_t n_truncated_prompts, n_truncated_completions, n_truncated_tokens;
 };
-/* Whole file. Errors: "train.jsonl:12: 'chosen' is missing: expected a string or a list of messages (row has: prompt, rejected)". */
+/* Whole files. Errors: "train.jsonl:12: 'chosen' is missing: expected a string or a list of messages (row has: prompt, rejected)". */
 int dataset_open(struct dataset **out, const char *path, const struct dataset_options *o, sail_err *err);
 void dataset_free(struct dataset *d);
+static inline const char *dataset_file(const struct dataset *d, const struct example *e) { return d->files.path[e->file]; }
 static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
 
 /* unpaired.c: each preference row becomes two unpaired ones, chosen (label true) then rejected. */

@@ -28,7 +28,7 @@ static int32_t find_turn_end(const struct text_pipeline *t)
     return found;
 }
 
-int text_pipeline_open(struct text_pipeline *t, const char *path, const int32_t *eos, int n_eos, sail_err *err)
+int text_pipeline_open(struct text_pipeline *t, const char *path, const int32_t *eos, int n_eos, const sail_config *config, sail_err *err)
 {
     *t = (struct text_pipeline){.options = {.eos = n_eos ? eos[0] : -1, .turn_end = -1}};
     int rc = tokenizer_exists(path) ? tokenizer_open(&t->tokenizer, path, err) : SAIL_OK;
@@ -39,6 +39,7 @@ int text_pipeline_open(struct text_pipeline *t, const char *path, const int32_t 
     }
     t->options.tokenizer = t->tokenizer;
     t->options.template = t->template;
+    columns_read(&t->options.columns, config);
     if (t->tokenizer && tokenizer_eos(t->tokenizer) >= 0) t->options.eos = tokenizer_eos(t->tokenizer);
     if (t->template) t->options.turn_end = find_turn_end(t);
     return SAIL_OK;

@@ -7,10 +7,11 @@
 struct text_pipeline {
     struct tokenizer *tokenizer;    /* NULL: the model has none, rows of ids only */
     struct chat_template *template; /* NULL: none */
-    struct dataset_options options; /* tokenizer, template, eos and turn_end filled in; limits are the caller's */
+    struct dataset_options options; /* tokenizer, template, eos and turn_end filled in; the columns too; limits are the caller's */
 };
-/* path: model folder or .gguf. eos: the model's own end ids, used where the tokenizer names none. */
-int text_pipeline_open(struct text_pipeline *t, const char *path, const int32_t *eos, int n_eos, sail_err *err);
+/* path: model folder or .gguf. eos: the model's own end ids, used where the tokenizer names none. config: the names of the data's columns; it must
+ * outlive the pipeline. */
+int text_pipeline_open(struct text_pipeline *t, const char *path, const int32_t *eos, int n_eos, const sail_config *config, sail_err *err);
 void text_pipeline_close(struct text_pipeline *t);
 /* Both folders hold the same tokenizer.json, byte for byte. */
 bool text_pipeline_same_tokenizer(const char *a, const char *b);

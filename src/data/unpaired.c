@@ -11,8 +11,8 @@ int dataset_unpair(struct dataset *d, sail_err *err)
     json_t **row;
     for (int64_t i = 0; i < d->n; i++)
         if (d->example[i].p != 1)
-            return err_set(err, SAIL_FAILED, "%s:%lld: 'p' is %g: taken apart, an answer is desirable or it is not; leave 'p' out or take a method of pairs", d->path,
-                           (long long)d->example[i].line, d->example[i].p);
+            return err_set(err, SAIL_FAILED, "%s:%lld: 'p' is %g: taken apart, an answer is desirable or it is not; leave 'p' out or take a method of pairs",
+                           dataset_file(d, &d->example[i]), (long long)d->example[i].line, d->example[i].p);
     int rc = mem_alloc(&half, 2 * (size_t)d->n, sizeof *half, err);
     if (rc) return rc;
     if ((rc = mem_alloc(&row, 2 * (size_t)d->n, sizeof *row, err))) return free(half), rc;

@@ -111,7 +111,7 @@ static int load(struct loaded *l, const sail_config *c, const char *path, bool p
     const struct model_facts *f = model_facts(l->model);
     if (c->adapter && (rc = adapter_open(&l->adapter, l->model, c->adapter, false, err))) return rc;
     l->policy = (struct policy){l->model, l->adapter};
-    if ((rc = text_pipeline_open(&l->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = text_pipeline_open(&l->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     struct dataset_options d = l->text.options;
     d.max_length = c->max_length < f->max_position ? c->max_length : f->max_position;
     d.max_prompt_length = c->max_prompt_length;

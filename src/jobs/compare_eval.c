@@ -30,7 +30,7 @@ static int open_all(struct compare_judge *j, sail_err *err)
     if (!rc && c->adapter) rc = adapter_open(&j->start_adapter, j->start, c->adapter, false, err);
     if (rc) return rc;
     const struct model_facts *f = model_facts(j->start);
-    if ((rc = text_pipeline_open(&j->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = text_pipeline_open(&j->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     struct dataset_options d = j->text.options;
     d.max_length = c->max_length < f->max_position ? c->max_length : f->max_position;
     d.max_prompt_length = c->max_prompt_length ? c->max_prompt_length : d.max_length - c->max_new_tokens;

@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "data/columns.h"
+#include "data/row_reader.h"
 #include "jobs/compare.h"
 #include "report/run_writer.h"
 #include "train/sampled_eval.h"
@@ -101,6 +103,24 @@ static int interval(const struct table *t, const double *value, struct report_ce
     return SAIL_OK;
 }
 
+static int count_rows(const char *data, double *n, sail_err *err)
+{
+    const struct columns columns = {0};
+    struct data_files files;
+    struct row_reader *reader = NULL;
+    json_t *row = NULL;
+    int rc = data_files_find(&files, data, err);
+    if (rc) return rc;
+    rc = row_reader_open(&reader, &files, columns_need, &columns, err);
+    while (!rc && !(rc = row_reader_next(reader, &row, err)) && row) {
+        json_decref(row);
+        ++*n;
+    }
+    row_reader_close(reader);
+    data_files_release(&files);
+    return rc;
+}
+
 /* The last value of each counter on a run's curve. */
 static int read_budget(const struct compare_run *run, double budget[BUDGETS], sail_err *err)
 {
@@ -121,10 +141,7 @@ static int read_budget(const struct compare_run *run, double budget[BUDGETS], sa
     free(data);
     const sail_config *c = run->config;
     if (!c->data || c->mix_pp + c->mix_pr > 1 - 1e-12) return SAIL_OK;
-    if ((rc = file_read_gz(c->data, (size_t)8 << 30, &data, &n, err))) return rc;
-    for (char *line = strtok_r(data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) budget[LABELS_OFFLINE]++;
-    free(data);
-    return SAIL_OK;
+    return count_rows(c->data, &budget[LABELS_OFFLINE], err);
 }
 
 static int fill_row(struct table *t, int64_t m, sail_err *err)

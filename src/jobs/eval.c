@@ -44,7 +44,7 @@ static int open_rows(struct evaluation *e, sail_err *err)
 {
     const sail_config *c = e->config;
     const struct model_facts *f = model_facts(e->model);
-    int rc = text_pipeline_open(&e->text, c->model, f->eos, f->n_eos, err);
+    int rc = text_pipeline_open(&e->text, c->model, f->eos, f->n_eos, c, err);
     struct dataset_options o = e->text.options;
     o.max_length = c->max_length < f->max_position ? c->max_length : f->max_position;
     o.max_prompt_length = c->max_prompt_length;
@@ -203,8 +203,8 @@ static int score_row(struct evaluation *e, struct policy policy, const struct ex
     memcpy(ids + x->prompt.n, dataset_ids(e->data, s), (size_t)s.n * sizeof *ids);
     const int32_t *row = ids;
     const struct sequences q = {.n = 1, .ids = &row, .n_prompt = &n_prompt, .n_tok = &s.n, .group = &group};
-    char what[64];
-    snprintf(what, sizeof what, "--data line %lld", (long long)x->line);
+    char what[4200];
+    snprintf(what, sizeof what, "%s:%lld", dataset_file(e->data, x), (long long)x->line);
     int rc = model_check(policy.model, ids, n_prompt, s.n, what, err);
     if (!rc) rc = model_score(policy, &q, logp, NULL, err);
     free(ids);

@@ -31,7 +31,7 @@ static int open_all(struct generation *g, sail_err *err)
     const struct model_facts *f = model_facts(g->model);
     if (f->reward_head) return err_set(err, SAIL_USAGE, "--model %s is a reward model: it has no words to generate", c->model);
     if (c->adapter && (rc = adapter_open(&g->adapter, g->model, c->adapter, false, err))) return rc;
-    if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     struct dataset_options d = g->text.options;
     d.want_prompts_only = true;
     if ((rc = dataset_open(&g->data, c->prompts, &d, err))) return rc;

@@ -65,7 +65,7 @@ static int open_all(struct gradient *g, sail_err *err)
         if (model_facts(g->reference_model)->vocab != f->vocab) return err_set(err, SAIL_USAGE, "--ref %s: another vocabulary than %s", c->ref, c->model);
     }
     g->reference = (struct policy){g->reference_model ? g->reference_model : g->model, NULL};
-    if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     if ((rc = dataset_open(&g->data, c->data, &g->text.options, err))) return rc;
     const bool sft = g->objective == objective_find("sft");
     if (g->data->n == 0) return err_set(err, SAIL_FAILED, "%s: no rows", c->data);

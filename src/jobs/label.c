@@ -170,7 +170,7 @@ static int open_all(struct labelling *l, sail_err *err)
         int rc = config_require(l->config, needed[i], err);
         if (rc) return rc;
     }
-    int rc = text_pipeline_open(&l->text, l->config->model, NULL, 0, err);
+    int rc = text_pipeline_open(&l->text, l->config->model, NULL, 0, l->config, err);
     struct dataset_options o = l->text.options;
     o.want_prompts_only = true;
     if (!rc) rc = dataset_open(&l->prompts, l->config->prompts, &o, err);

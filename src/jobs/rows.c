@@ -110,7 +110,7 @@ int rows_check(const struct dataset *d, const struct model *m, sail_err *err)
             for (int32_t t = 0; !rc && t < e->prompt.n; t++) rc = ids_push(&row, dataset_ids(d, e->prompt)[t], err);
             for (int32_t t = 0; !rc && t < completion[k].n; t++) rc = ids_push(&row, dataset_ids(d, completion[k])[t], err);
             char what[4300];
-            snprintf(what, sizeof what, "%s:%lld: %s", d->path, (long long)e->line, name[k]);
+            snprintf(what, sizeof what, "%s:%lld: %s", dataset_file(d, e), (long long)e->line, name[k]);
             if (!rc) rc = model_check(m, row.id, e->prompt.n, completion[k].n, what, err);
         }
     }

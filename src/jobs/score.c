@@ -32,7 +32,7 @@ static int open_all(struct scoring *s, sail_err *err)
     if (rc) return rc;
     const struct model_facts *f = model_facts(s->model);
     if (c->adapter && (rc = adapter_open(&s->adapter, s->model, c->adapter, false, err))) return rc;
-    if ((rc = text_pipeline_open(&s->text, c->model, f->eos, f->n_eos, err))) return rc;
+    if ((rc = text_pipeline_open(&s->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     if ((rc = dataset_open(&s->data, c->data, &s->text.options, err))) return rc;
     if (s->data->kind == DATA_PROMPTS) return err_set(err, SAIL_FAILED, "%s: the rows have prompts only: expected completion, or chosen and rejected", c->data);
     return rows_check(s->data, s->model, err);

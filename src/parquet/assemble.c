@@ -33,12 +33,15 @@ static int take_missing(struct parquet *p, const struct node *n, int rep, int de
 
 static int assemble(struct parquet *p, const struct node *n, int rep, int floor, json_t **out, sail_err *err);
 
+/* Nulls of the row itself stay: the row has the column. */
 static int assemble_struct(struct parquet *p, const struct node *n, int rep, json_t *object, sail_err *err)
 {
+    const bool is_row = n == &p->root;
     for (int i = 0; i < n->n_child; i++) {
         json_t *value;
         if (n->child[i].refused) continue;
         int rc = assemble(p, &n->child[i], rep, n->def, &value, err);
+        if (!rc && !value && is_row) value = json_null();
         if (!rc && value && json_object_set_new(object, n->child[i].name, value)) rc = err_memory(err, 0);
         if (rc) return rc;
     }

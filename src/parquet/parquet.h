@@ -2,7 +2,8 @@
  *
  * Known: text, integers, floats, booleans, structs and lists of them in any nesting, nulls; data pages v1 and v2; plain, dictionary and RLE encodings;
  * none, snappy, gzip and zstd. Whatever else a file holds is refused by name with file and column: dates, decimals, maps, delta encodings,
- * other codecs, encryption. A null in an object is left out, as in TRL; a null in a list stays. */
+ * other codecs, encryption. A null inside a value is left out of its object, as in TRL, and stays in
+ * its list; a null column of the row stays. */
 #ifndef SAIL_PARQUET_PARQUET_H
 #define SAIL_PARQUET_PARQUET_H
 

@@ -112,7 +112,7 @@ static int check_rows(const struct run *r, const struct dataset *d, sail_err *er
         const struct example *e = &d->example[i];
         const struct span completion[3] = {e->completion, e->chosen, e->rejected};
         char what[4200];
-        snprintf(what, sizeof what, "%s:%lld", d->path, (long long)e->line);
+        snprintf(what, sizeof what, "%s:%lld", dataset_file(d, e), (long long)e->line);
         int rc = SAIL_OK;
         for (int k = 0; !rc && k < 3; k++) {
             if (!completion[k].n) continue;
@@ -167,7 +167,7 @@ static int open_data(struct run *r, sail_err *err)
     const sail_config *c = r->config;
     const struct model_facts *f = model_facts(r->model);
     if (c->keep_best && !c->eval_data) return err_set(err, SAIL_USAGE, "--keep-best %s needs held-out rows: give --eval-data", c->keep_best);
-    int rc = text_pipeline_open(&r->text, c->model, f->eos, f->n_eos, err);
+    int rc = text_pipeline_open(&r->text, c->model, f->eos, f->n_eos, c, err);
     if (!rc) rc = open_file(r, &r->data, c->data, false, err);
     if (!rc) rc = open_file(r, &r->prompts, c->prompts, true, err);
     if (!rc) rc = open_file(r, &r->eval, c->eval_data, false, err);

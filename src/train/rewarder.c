@@ -37,7 +37,7 @@ static int open_judge(struct judge *j, const sail_config *config, const char *pa
     if (!f->reward_head)
         return err_set(err, SAIL_USAGE, "--reward-model %s: expected a ...ForSequenceClassification model, got %s without a score head", path, f->family);
     j->own_tokenizer = tokenizer_exists(path) && !text_pipeline_same_tokenizer(config->model, path);
-    if (j->own_tokenizer) rc = text_pipeline_open(&j->text, path, f->eos, f->n_eos, err);
+    if (j->own_tokenizer) rc = text_pipeline_open(&j->text, path, f->eos, f->n_eos, config, err);
     return rc;
 }
 

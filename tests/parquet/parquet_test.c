@@ -71,8 +71,8 @@ static void older_list_shapes(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"list-bare.parquet", "[{\"a\": [\"x\", \"y\"]}, {\"a\": []}, {\"a\": [\"z\"]}]"},
-        {"list-two-levels.parquet", "[{\"a\": [\"x\", \"y\"]}, {\"a\": []}, {\"a\": [\"z\"]}, {}]"},
-        {"list-two-levels-struct.parquet", "[{\"a\": [{\"r\": \"u\", \"c\": \"x\"}, {\"r\": \"v\", \"c\": \"y\"}]}, {}]"},
+        {"list-two-levels.parquet", "[{\"a\": [\"x\", \"y\"]}, {\"a\": []}, {\"a\": [\"z\"]}, {\"a\": null}]"},
+        {"list-two-levels-struct.parquet", "[{\"a\": [{\"r\": \"u\", \"c\": \"x\"}, {\"r\": \"v\", \"c\": \"y\"}]}, {\"a\": null}]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *want = json_loads(cases[i][1], 0, NULL);
