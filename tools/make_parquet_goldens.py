@@ -32,7 +32,7 @@ def turn(role, content):
 def make_row(i):
     return {
         "prompt": [turn("system", "Be brief.")] * (i % 3 == 0) + [turn("user", f"Question {i}: größer or ≤ {i * i}? 🙂")], "chosen": [turn("assistant", f"Answer {i}")],
-        "rejected": [turn("assistant", None if i % 5 == 0 else "no"), turn("user", "why")] if i % 2 else [turn("assistant", "")],
+        "rejected": [turn("assistant", "" if i % 5 == 0 else "no"), turn("user", "why")] if i % 2 else [turn("assistant", "")],
         "id": i * 10**15 - 3, "label": None if i % 7 == 6 else i % 3 == 1, "margin": None if i % 4 == 0 else i / 8, "score": math.nan if i % 9 == 5 else -i / 3, "small": i % 256 - 128 if i % 6 else None,
         "count": 2**32 - 1 - i, "source": ["alpha", "beta", "a longer name"][i * i % 3] if i % 5 != 4 else None, "tags": None if i % 6 == 0 else [] if i % 6 == 1 else ["x", None, f"t{i % 4}"][: i % 6],
         "grid": [[], [i], None, [i, None, -i]][: i % 5] if i % 8 else None,
@@ -67,6 +67,13 @@ write("snappy-groups-pages-v1", compression="snappy", row_group_size=17, data_pa
 write("none-dictionary-overflows-v2", compression="none", data_page_version="2.0", dictionary_pagesize_limit=64, data_page_size=128, write_batch_size=4)
 write("older-lists", compression="snappy", use_compliant_nested_type=False, version="1.0")
 write("large-types", table.cast(pa.schema([pa.field(f.name, pa.large_string() if f.type == pa.string() else f.type, f.nullable) for f in schema])), compression="zstd", store_schema=True, write_statistics=True)
+
+# ---------------------------------------------------------------- a folder as hubs lay it out, with names of its own
+
+pairs = [(f"Once there was a {x}.", f" The {x} was happy.", " The end.") for x in ["cat", "dog", "tree", "boat", "girl"]]
+(out / "folder/data").mkdir(parents=True, exist_ok=True)
+for name, part in [("train-00000-of-00002", pairs[:2]), ("train-00001-of-00002", pairs[2:4]), ("test-00000-of-00001", pairs[4:])]:
+    write(f"folder/data/{name}", pa.table({"ask": pa.StructArray.from_arrays([[p for p, _, _ in part]], ["question"]), "better": [b for _, b, _ in part], "worse": [w for _, _, w in part]}))
 
 # ---------------------------------------------------------------- refused by name
 

@@ -71,29 +71,47 @@ static void drop_nulls(json_t *row)
 
 static bool of_prompts(enum column i) { return i == COLUMN_prompt || i == COLUMN_prompt_ids || i == COLUMN_messages || i == COLUMN_tools; }
 
-json_t *columns_apply(const struct columns *c, json_t *row, bool prompts_only, char **missing)
+static char *say_missing(json_t *row, enum column i, const char *field)
+{
+    char *there = columns_list(row), flag[64];
+    snprintf(flag, sizeof flag, "%s-field", name_of[i]);
+    for (char *p = flag; *p; p++)
+        if (*p == '_') *p = '-';
+    char *why = mem_printf("--%s %s: the row has no such column; it has: %s", flag, field, there);
+    free(there);
+    return why;
+}
+
+/* Under a name of the data's own, 1 and 0 are labels too; a plain 'label' of another type may be anything (a class, a topic). */
+static char *set_label(json_t *row, const char *field, json_t *value)
+{
+    const json_int_t n = json_is_integer(value) ? json_integer_value(value) : -1;
+    const bool known = json_is_boolean(value) || n == 0 || n == 1;
+    if (!known && !json_is_null(value)) return mem_printf("--label-field %s: expected true or false, 1 or 0", field);
+    json_object_set_new(row, "label", known ? json_boolean(n == 1 || json_is_true(value)) : json_null());
+    return NULL;
+}
+
+json_t *columns_apply(const struct columns *c, json_t *row, bool prompts_only, char **why)
 {
     json_t *out = json_copy(row);
-    *missing = NULL;
-    for (int i = 0; out && i < COLUMN_COUNT; i++) {
-        if (!c->field[i]) continue;
-        json_t *value = find(row, c->field[i]);
-        if (value) {
+    *why = NULL;
+    for (int i = 0; out && !*why && i < COLUMN_COUNT; i++) {
+        const char *field = c->field[i];
+        json_t *value = field ? find(row, field) : NULL;
+        if (value && i == COLUMN_label) {
+            *why = set_label(out, field, value);
+        } else if (value) {
             json_object_set(out, name_of[i], value);
             drop_ids(c, out, (enum column)i);
-        } else if (!prompts_only || of_prompts((enum column)i)) {
-            char *there = columns_list(row), flag[64];
-            snprintf(flag, sizeof flag, "%s-field", name_of[i]);
-            for (char *p = flag; *p; p++)
-                if (*p == '_') *p = '-';
-            *missing = mem_printf("--%s %s: the row has no such column; it has: %s", flag, c->field[i], there);
-            free(there);
-            json_decref(out);
-            return NULL;
+        } else if (field && (!prompts_only || of_prompts((enum column)i))) {
+            *why = say_missing(row, (enum column)i, field);
         }
     }
-    if (out) drop_nulls(out);
-    return out;
+    if (out && !*why) drop_nulls(out);
+    if (!*why) return out;
+    json_decref(out);
+    return NULL;
 }
 
 bool columns_need(const void *columns, const char *field)

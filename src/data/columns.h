@@ -8,7 +8,8 @@
 #include "config/config.h"
 
 #define COLUMNS(X) \
-    X(prompt) X(completion) X(chosen) X(rejected) X(label) X(messages) X(text) X(tools) X(p) X(margin) X(prompt_ids) X(completion_ids) X(chosen_ids) X(rejected_ids)
+    X(prompt) X(completion) X(chosen) X(rejected) X(label) X(messages) X(text) X(tools) X(p) X(margin) X(score_chosen) X(score_rejected) \
+    X(prompt_ids) X(completion_ids) X(chosen_ids) X(rejected_ids)
 
 enum column {
 #define COLUMN(name) COLUMN_##name,
@@ -23,8 +24,8 @@ struct columns {
 
 void columns_read(struct columns *c, const sail_config *config);
 /* The row under the names of this table, without what is null; a new reference. A field that is not there is an error that names those that are:
- * *missing then points to why (free() it). With prompts_only fields of other columns may be missing. */
-json_t *columns_apply(const struct columns *c, json_t *row, bool prompts_only, char **missing);
+ * *why then says so (free() it). With prompts_only fields of other columns may be missing. A label that was given a name may be 1 or 0. */
+json_t *columns_apply(const struct columns *c, json_t *row, bool prompts_only, char **why);
 /* Whether a row's field of this name is read: for row_reader_open. */
 bool columns_need(const void *columns, const char *field);
 /* The row's own names, for messages: "prompt, chosen"; free() it. */

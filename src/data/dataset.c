@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "data/row_reader.h"
+#include "data/shapes.h"
 
 static const size_t max_file = (size_t)16 << 30;
 
@@ -323,6 +324,7 @@ static int read_fields(struct loader *l, json_t *row, struct example *e)
     if (l->o->want_prompts_only && has(row, "prompt")) kind = DATA_PROMPTS;
     if (l->kind_known && kind != l->d->kind) {
         char keys[200];
+        if (l->d->kind == DATA_UNPAIRED && kind == DATA_COMPLETION && has(row, "completion")) return refuse(l, "'label': expected true or false, as in the rows before it%s%s", "", "");
         return refuse(l, "the row is of another kind than the rows before it (it has: %s)%s", keys_of(row, keys, sizeof keys), "");
     }
     l->d->kind = kind;
@@ -338,18 +340,26 @@ static int read_fields(struct loader *l, json_t *row, struct example *e)
     return kind == DATA_PROMPTS ? SAIL_OK : read_completion(l, row, "completion", &e->completion);
 }
 
+/* The row under its columns' names and in the shapes that are read here: a new reference. */
+static int prepare_row(const struct loader *l, json_t *source_row, json_t **out)
+{
+    char *why = NULL;
+    *out = columns_apply(&l->o->columns, source_row, l->o->want_prompts_only, &why);
+    if (*out) why = shape_row(*out, l->o->want_prompts_only);
+    if (*out && !why) return SAIL_OK;
+    int rc = why ? refuse(l, "%s%s", why, "") : err_memory(l->err, 0);
+    free(why);
+    json_decref(*out);
+    return rc;
+}
+
 static int add_row(struct loader *l, json_t *source_row)
 {
     struct dataset *d = l->d;
-    char *missing;
-    json_t *row = columns_apply(&l->o->columns, source_row, l->o->want_prompts_only, &missing);
-    if (!row) {
-        int rc = missing ? refuse(l, "%s%s", missing, "") : err_memory(l->err, 0);
-        free(missing);
-        return rc;
-    }
+    json_t *row;
+    int rc = prepare_row(l, source_row, &row);
+    if (rc) return rc;
     json_t *explicit_row = json_incref(row);
-    int rc = SAIL_OK;
     if (has(row, "chosen") && has(row, "rejected") && !has(row, "prompt")) {
         json_decref(explicit_row);
         rc = split_implicit(l, row, &explicit_row);

@@ -189,6 +189,150 @@ static void real_parquet(void **state)
     dataset_free(got);
 }
 
+/* ---------------------------------------------------------------- shapes of rows */
+
+/* A row as people keep it, and the same in the shape of the table in docs/data.md. field: "prompt=question,label=tag", names of columns. */
+static const struct {
+    const char *field, *row, *same;
+    enum data_kind kind;
+} shapes[] = {
+    {"", "{\"prompt\": \"Hi\"}", "{\"prompt\": \"Hi\", \"completion\": null}", DATA_PROMPTS},
+    {"prompt=question,completion=answer", "{\"question\": \"Hi\", \"answer\": \"Yo\", \"prompt\": 7}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\"}", DATA_COMPLETION},
+    {"prompt=question", "{\"question\": \"Hi\", \"prompt\": \"other\", \"prompt_ids\": [5]}", "{\"prompt\": \"Hi\"}", DATA_PROMPTS},
+    {"prompt=x.y.q", "{\"x\": {\"y\": {\"q\": \"Hi\"}}}", "{\"prompt\": \"Hi\"}", DATA_PROMPTS},
+    {"prompt=x.y", "{\"x.y\": \"Hi\", \"x\": {\"y\": \"no\"}}", "{\"prompt\": \"Hi\"}", DATA_PROMPTS},
+    {"prompt_ids=ids", "{\"ids\": [5, 6]}", "{\"prompt_ids\": [5, 6]}", DATA_PROMPTS},
+    {"text=story", "{\"story\": \"Once\"}", "{\"text\": \"Once\"}", DATA_COMPLETION},
+    {"label=tag,completion=said", "{\"prompt\": \"Hi\", \"said\": \"Yo\", \"tag\": 1}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": true}", DATA_UNPAIRED},
+    {"label=tag", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"tag\": false}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": false}", DATA_UNPAIRED},
+    {"", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": \"poems\"}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": null}", DATA_COMPLETION},
+    {"", "{\"chosen\": \"Hi there you\", \"rejected\": \"Hi there no\", \"prompt\": null}", "{\"prompt\": \"Hi there\", \"chosen\": \" you\", \"rejected\": \" no\"}", DATA_PREFERENCE},
+    {"", "{\"chosen\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}], \"rejected\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"No\"}]}",
+     "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"chosen\": [{\"role\": \"assistant\", \"content\": \"Yo\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"No\"}]}", DATA_PREFERENCE},
+    {"", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"score_chosen\": 8.5, \"score_rejected\": 7}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 1.5}", DATA_PREFERENCE},
+    {"p=prob,margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"prob\": 0.75, \"gap\": 2}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 2, \"p\": 0.75}", DATA_PREFERENCE},
+    {"margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"gap\": null}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\"}", DATA_PREFERENCE},
+    {"", "{\"conversations\": [{\"from\": \"system\", \"value\": \"Be\"}, {\"from\": \"human\", \"value\": \"Hi\"}, {\"from\": \"gpt\", \"value\": \"Yo\"}]}",
+     "{\"messages\": [{\"role\": \"system\", \"content\": \"Be\"}, {\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}]}", DATA_COMPLETION},
+    {"messages=chat", "{\"chat\": [{\"role\": \"user\", \"content\": \"Hi\", \"name\": null}, {\"role\": \"assistant\", \"content\": \"Yo\"}], \"label\": true}",
+     "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"Yo\"}], \"label\": true}", DATA_UNPAIRED},
+    {"", "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"tools\": \"[{\\\"name\\\": \\\"f\\\"}]\", \"chat_template_kwargs\": {\"loud\": true}}",
+     "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"tools\": [{\"name\": \"f\"}], \"loud\": true}", DATA_PROMPTS},
+    {"", "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"tools\": []}", "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", DATA_PROMPTS},
+};
+
+static const char *const column_names[] = {
+#define COLUMN(name) #name,
+    COLUMNS(COLUMN)
+#undef COLUMN
+};
+
+/* "prompt=question,label=tag" through the options, as a user gives them. */
+static sail_config *configured(const char *field)
+{
+    sail_config *c;
+    assert_ok(sail_config_create(&c, "align", err));
+    char list[200], *save = NULL;
+    snprintf(list, sizeof list, "%s", field);
+    for (char *part = strtok_r(list, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
+        char key[64];
+        char *value = strchr(part, '=');
+        snprintf(key, sizeof key, "%.*s_field", (int)(value - part), part);
+        assert_ok(sail_config_set(c, key, value + 1, err));
+    }
+    return c;
+}
+
+static void every_column_has_its_option(void **state)
+{
+    (void)state;
+    for (int i = 0; i < COLUMN_COUNT; i++) {
+        char field[100];
+        snprintf(field, sizeof field, "%s=some", column_names[i]);
+        sail_config *c = configured(field);
+        struct columns columns;
+        columns_read(&columns, c);
+        for (int k = 0; k < COLUMN_COUNT; k++) assert_true((columns.field[k] != NULL) == (k == i));
+        sail_config_free(c);
+    }
+}
+
+static void shapes_of_rows(void **state)
+{
+    (void)state;
+    start_again();
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct dataset *got, *want;
+        struct dataset_options o = text.options;
+        sail_err why;
+        put("rows/got.jsonl", shapes[i].row);
+        put("rows/want.jsonl", shapes[i].same);
+        sail_config *c = configured(shapes[i].field);
+        columns_read(&o.columns, c);
+        if (open_with(&got, "rows/got.jsonl", &o, &why)) fail_msg("shape %zu: %s", i, why.message);
+        if (open_with(&want, "rows/want.jsonl", &text.options, &why)) fail_msg("shape %zu: %s", i, why.message);
+        assert_int_equal(want->n, 1);
+        assert_int_equal(got->kind, shapes[i].kind);
+        assert_true(got->example[0].prompt.n + got->example[0].completion.n > 0);
+        assert_same(got, want, shapes[i].row);
+        dataset_free(got);
+        dataset_free(want);
+        sail_config_free(c);
+    }
+}
+
+static void tools_and_arguments_reach_the_template(void **state)
+{
+    (void)state;
+    struct dataset *d;
+    sail_err why;
+    put("rows/tools.jsonl", shapes[sizeof shapes / sizeof *shapes - 2].row);
+    if (open_with(&d, "rows/tools.jsonl", &text.options, &why)) fail_msg("%s", why.message);
+    assert_string_equal(d->text + d->example[0].text, "[f]!<user> Hi</s><assistant> ");
+    dataset_free(d);
+}
+
+static void shapes_that_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *field, *rows, *says;
+    } cases[] = {
+        {"prompt=qestion", "{\"question\": \"Hi\", \"answer\": \"Yo\"}", "bad.jsonl:1: --prompt-field qestion: the row has no such column; it has: question, answer"},
+        {"prompt=x.z", "{\"x\": {\"y\": \"Hi\"}}", "--prompt-field x.z: the row has no such column; it has: x"},
+        {"score_chosen=rating_of_it", "{\"prompt\": \"Hi\"}", "--score-chosen-field rating_of_it"},
+        {"label=tag", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"tag\": \"good\"}", "--label-field tag: expected true or false, 1 or 0"},
+        {"", "{\"prompt\": \"a\", \"completion\": \"b\", \"label\": true}\n{\"prompt\": \"a\", \"completion\": \"b\"}", "bad.jsonl:2: 'label': expected true or false"},
+        {"", "{\"prompt\": 7}", "'prompt': expected a string or a list of messages, got an integer"},
+        {"", "{\"prompt\": []}", "'prompt': expected a string or a list of messages, got an empty list"},
+        {"", "{\"prompt\": \"a\", \"completion\": {\"role\": \"assistant\"}}", "'completion': expected a string or a list of messages, got an object"},
+        {"", "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}, \"Yo\"]}", "'prompt[1]': expected a message {\"role\", \"content\"}, got a string"},
+        {"", "{\"messages\": [{\"content\": \"Hi\"}]}", "'messages[0].role': expected a role (user, assistant, ...), got nothing"},
+        {"", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": 3, \"content\": \"Yo\"}]}", "'messages[1].role': expected a role (user, assistant, ...), got an integer"},
+        {"", "{\"prompt\": \"a\", \"chosen\": [{\"role\": \"assistant\", \"content\": 1.5}], \"rejected\": \"b\"}", "'chosen[0].content': expected a string or a list of parts, got a number"},
+        {"", "{\"prompt\": \"a\", \"chosen\": [{\"role\": \"assistant\"}], \"rejected\": \"b\"}", "'chosen[0].content': expected a string or a list of parts, got nothing"},
+        {"", "{\"chosen\": \"a\", \"rejected\": true}", "'rejected': expected a string or a list of messages, got true"},
+        {"", "{\"chosen\": \"ab\", \"rejected\": \"ba\"}", "no common beginning"},
+        {"", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"label\": true}", "'messages': expected an answer of the assistant at the end"},
+        {"", "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"tools\": \"{}\"}", "'tools': expected a list of tools, or one as JSON text, got a string"},
+        {"", "{\"prompt\": \"a\", \"chat_template_kwargs\": 3}", "'chat_template_kwargs': expected an object, got an integer"},
+        {"", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\", \"p\": 1.5}", "'p': expected a probability from 0 to 1"},
+        {"", "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\", \"score_chosen\": \"9\", \"score_rejected\": 1}", "'score_chosen': expected a number, got a string"},
+        {"", "{\"question\": \"a\"}", "the row has: question"},
+        {"", "{\"prompt\": \"a\"}\n[1]\n", "bad.jsonl:2: not a JSON object"},
+        {"", "{\"prompt\": \"a\"}\n{\"prompt\": \"\xff\"}", "bad.jsonl:2: not a JSON object: "},
+        {"", "[{\"prompt\": \"a\"}, 4]", "bad.jsonl:2: expected an object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct dataset_options o = text.options;
+        put("rows/bad.jsonl", cases[i].rows);
+        sail_config *c = configured(cases[i].field);
+        columns_read(&o.columns, c);
+        assert_refused("rows/bad.jsonl", &o, cases[i].says);
+        sail_config_free(c);
+    }
+}
+
 int main(void)
 {
     snprintf(folder, sizeof folder, "/tmp/sail-dataset-%ld", (long)getpid());
@@ -197,13 +341,15 @@ int main(void)
     snprintf(command, sizeof command, "mkdir -p %s && cp %s/tokenizer*.json %s/", model, repo_path("examples/demo/stories260K"), model);
     if (system(command)) return 1;
     snprintf(command, sizeof command, "%s/chat_template.jinja", model);
-    static const char template[] = "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}";
+    static const char template[] = "{% for t in tools or [] %}[{{ t.name }}]{% endfor %}{% if loud %}!{% endif %}{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}";
     sail_err err = {0};
     if (file_replace(command, template, sizeof template - 1, &err) || sail_config_create(&config, "score", &err) || text_pipeline_open(&text, model, NULL, 0, config, &err)) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_folders), cmocka_unit_test(splits), cmocka_unit_test(parquet_and_json_are_the_same_data), cmocka_unit_test(real_parquet)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_folders), cmocka_unit_test(splits), cmocka_unit_test(parquet_and_json_are_the_same_data), cmocka_unit_test(real_parquet),
+                                       cmocka_unit_test(every_column_has_its_option), cmocka_unit_test(shapes_of_rows), cmocka_unit_test(tools_and_arguments_reach_the_template),
+                                       cmocka_unit_test(shapes_that_are_refused)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     text_pipeline_close(&text);
     sail_config_free(config);
