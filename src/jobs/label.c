@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "data/dataset.h"
+#include "data/row_reader.h"
 #include "jobs/jobs.h"
 #include "label/labeler.h"
 #include "train/rewarder.h"
@@ -33,15 +34,15 @@ struct labelling {
     int64_t written, ties, unlabelled;
 };
 
-static int read_row(struct labelling *l, const char *line, size_t len, int64_t number, sail_err *err)
+/* Takes j. */
+static int read_row(struct labelling *l, json_t *j, const char *path, int64_t number, sail_err *err)
 {
-    json_error_t why;
-    json_t *j = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why), *ids = NULL;
+    json_t *ids = NULL;
     json_int_t i, k;
     const char *text = NULL, *finish = "length";
-    if (!j || json_unpack(j, "{sI sI so s?s s?s}", "i", &i, "k", &k, "ids", &ids, "text", &text, "finish", &finish) || !json_is_array(ids)) {
+    if (json_unpack(j, "{sI sI so s?s s?s}", "i", &i, "k", &k, "ids", &ids, "text", &text, "finish", &finish) || !json_is_array(ids)) {
         json_decref(j);
-        return err_set(err, SAIL_FAILED, "%s:%lld: expected a row of `sail generate` (\"i\", \"k\", \"ids\", \"text\", \"finish\")", l->config->data, (long long)number);
+        return err_set(err, SAIL_FAILED, "%s:%lld: expected a row of `sail generate` (\"i\", \"k\", \"ids\", \"text\", \"finish\")", path, (long long)number);
     }
     int rc = mem_grow(&l->row, l->n, &l->capacity, sizeof *l->row, err);
     struct sampled_row row = {.i = i, .k = k, .text = text, .n = (int32_t)json_array_size(ids), .finish = !strcmp(finish, "eos") ? FINISH_EOS : FINISH_LENGTH, .row = j};
@@ -49,11 +50,11 @@ static int read_row(struct labelling *l, const char *line, size_t len, int64_t n
     for (int32_t t = 0; !rc && t < row.n; t++) {
         const json_t *id = json_array_get(ids, (size_t)t);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            rc = err_set(err, SAIL_FAILED, "%s:%lld: ids[%d] is not a token id", l->config->data, (long long)number, (int)t);
+            rc = err_set(err, SAIL_FAILED, "%s:%lld: ids[%d] is not a token id", path, (long long)number, (int)t);
         row.ids[t] = (int32_t)json_integer_value(id);
     }
     if (!rc && (i < 0 || i >= l->prompts->n))
-        rc = err_set(err, SAIL_FAILED, "%s:%lld: \"i\" is %lld, but %s has %lld prompts", l->config->data, (long long)number, (long long)i, l->config->prompts, (long long)l->prompts->n);
+        rc = err_set(err, SAIL_FAILED, "%s:%lld: \"i\" is %lld, but %s has %lld prompts", path, (long long)number, (long long)i, l->config->prompts, (long long)l->prompts->n);
     if (rc) {
         free(row.ids);
         json_decref(j);
@@ -65,19 +66,16 @@ static int read_row(struct labelling *l, const char *line, size_t len, int64_t n
 
 static int read_answers(struct labelling *l, sail_err *err)
 {
-    char *data;
-    size_t len;
-    int rc = file_read_gz(l->config->data, (size_t)8 << 30, &data, &len, err);
+    const struct columns columns = {0};
+    struct data_files files;
+    struct row_reader *reader = NULL;
+    json_t *row = NULL;
+    int rc = data_files_find(&files, l->config->data, err);
     if (rc) return rc;
-    int64_t number = 0;
-    for (size_t at = 0; !rc && at < len;) {
-        const char *end = memchr(data + at, '\n', len - at);
-        size_t n = end ? (size_t)(end - data) - at : len - at;
-        number++;
-        if (n) rc = read_row(l, data + at, n, number, err);
-        at += n + 1;
-    }
-    free(data);
+    rc = row_reader_open(&reader, &files, columns_need, &columns, err);
+    while (!rc && !(rc = row_reader_next(reader, &row, err)) && row) rc = read_row(l, row, files.path[row_reader_file(reader)], row_reader_line(reader), err);
+    row_reader_close(reader);
+    data_files_release(&files);
     return rc;
 }
 
