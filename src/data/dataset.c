@@ -324,7 +324,8 @@ static int read_fields(struct loader *l, json_t *row, struct example *e)
     if (l->o->want_prompts_only && has(row, "prompt")) kind = DATA_PROMPTS;
     if (l->kind_known && kind != l->d->kind) {
         char keys[200];
-        if (l->d->kind == DATA_UNPAIRED && kind == DATA_COMPLETION && has(row, "completion")) return refuse(l, "'label': expected true or false, as in the rows before it%s%s", "", "");
+        if (l->d->kind == DATA_UNPAIRED && kind == DATA_COMPLETION && has(row, "completion"))
+            return refuse(l, "'label': expected true or false, as in the rows before it%s%s", "", "");
         return refuse(l, "the row is of another kind than the rows before it (it has: %s)%s", keys_of(row, keys, sizeof keys), "");
     }
     l->d->kind = kind;

@@ -182,7 +182,8 @@ static int check_complete(const struct folder *f, sail_err *err)
         if (!s->of) continue;
         if (s->index != next++) return err_set(err, SAIL_FAILED, "%s: %s: expected shard %lld of %lld here", f->path, s->name, (long long)next - 1, (long long)s->of);
         if (after && after->of == s->of && !strcmp(after->split, s->split)) continue;
-        if (next != s->of) return err_set(err, SAIL_FAILED, "%s: shards %lld to %lld of %lld are missing after %s", f->path, (long long)next, (long long)s->of - 1, (long long)s->of, s->name);
+        if (next != s->of)
+            return err_set(err, SAIL_FAILED, "%s: shards %lld to %lld of %lld are missing after %s", f->path, (long long)next, (long long)s->of - 1, (long long)s->of, s->name);
         next = 0;
     }
     return SAIL_OK;

@@ -27,7 +27,10 @@ static const char *path_of(const struct row_reader *s) { return s->files->path[s
 int32_t row_reader_file(const struct row_reader *s) { return s->next_file - 1; }
 int64_t row_reader_line(const struct row_reader *s) { return s->line; }
 
-static int refuse(const struct row_reader *s, const char *what, const char *why, sail_err *err) { return err_set(err, SAIL_FAILED, "%s:%lld: %s%s", path_of(s), (long long)s->line, what, why); }
+static int refuse(const struct row_reader *s, const char *what, const char *why, sail_err *err)
+{
+    return err_set(err, SAIL_FAILED, "%s:%lld: %s%s", path_of(s), (long long)s->line, what, why);
+}
 
 /* ---------------------------------------------------------------- one file */
 

@@ -7,8 +7,8 @@
 
 static const char *type_name(const json_t *v)
 {
-    static const char *const name[] = {[JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list", [JSON_STRING] = "a string", [JSON_INTEGER] = "an integer", [JSON_REAL] = "a number", [JSON_TRUE] = "true",
-                                       [JSON_FALSE] = "false", [JSON_NULL] = "null"};
+    static const char *const name[] = {[JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list", [JSON_STRING] = "a string", [JSON_INTEGER] = "an integer", [JSON_REAL] = "a number",
+                                       [JSON_TRUE] = "true", [JSON_FALSE] = "false", [JSON_NULL] = "null"};
     return v ? name[json_typeof(v)] : "nothing";
 }
 
@@ -56,8 +56,8 @@ static char *check_message(const char *key, size_t i, const json_t *m)
     snprintf(where + n, sizeof where - n, ".role");
     if (!json_is_string(role) || !json_string_length(role)) return fault(where, "a role (user, assistant, ...)", role);
     snprintf(where + n, sizeof where - n, ".content");
-    if (content ? !json_is_string(content) && !json_is_array(content) : json_object_size(m) < 2) return fault(where, "a string or a list of parts", content); // tool_calls may stand for it
-    return NULL;
+    const bool fits = content ? json_is_string(content) || json_is_array(content) : json_object_size(m) > 1; // tool_calls may stand for it
+    return fits ? NULL : fault(where, "a string or a list of parts", content);
 }
 
 static char *check_messages(const char *key, const json_t *list)
@@ -87,12 +87,14 @@ static char *split_labelled(json_t *row)
 {
     json_t *messages = json_object_get(row, "messages"), *last, *prompt, *completion;
     const size_t n = json_array_size(messages);
-    if (!json_is_boolean(json_object_get(row, "label")) || json_object_get(row, "prompt") || json_object_get(row, "completion") || json_object_get(row, "chosen") || !n) return NULL;
+    if (!json_is_boolean(json_object_get(row, "label")) || !n) return NULL;
+    if (json_object_get(row, "prompt") || json_object_get(row, "completion") || json_object_get(row, "chosen")) return NULL;
     char *why = check_messages("messages", messages);
     if (why) return why;
     last = json_array_get(messages, n - 1);
     if (n < 2 || strcmp(json_string_value(json_object_get(last, "role")), "assistant"))
-        return mem_printf("'messages': expected an answer of the assistant at the end, which 'label' is about, got %zu messages that end with '%s'", n, json_string_value(json_object_get(last, "role")));
+        return mem_printf("'messages': expected an answer of the assistant at the end, which 'label' is about, got %zu messages that end with '%s'", n,
+                          json_string_value(json_object_get(last, "role")));
     prompt = json_copy(messages);
     json_array_remove(prompt, n - 1);
     completion = json_array();

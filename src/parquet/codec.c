@@ -10,7 +10,8 @@
 static bool unpack_snappy(uint8_t *out, size_t n_out, const uint8_t *in, size_t n_in)
 {
     size_t n = 0;
-    return snappy_uncompressed_length((const char *)in, n_in, &n) == SNAPPY_OK && n == n_out && snappy_uncompress((const char *)in, n_in, (char *)out, &n) == SNAPPY_OK && n == n_out;
+    if (snappy_uncompressed_length((const char *)in, n_in, &n) != SNAPPY_OK || n != n_out) return false;
+    return snappy_uncompress((const char *)in, n_in, (char *)out, &n) == SNAPPY_OK && n == n_out;
 }
 
 /* gzip, or zlib's own wrapping; one member after another. */

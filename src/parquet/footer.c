@@ -19,8 +19,8 @@ const char *codec_name(int64_t codec)
 
 const char *encoding_name(int64_t encoding)
 {
-    static const char *const name[] = {"PLAIN", "GROUP_VAR_INT", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "RLE_DICTIONARY",
-                                       "BYTE_STREAM_SPLIT"};
+    static const char *const name[] = {"PLAIN", "GROUP_VAR_INT", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY",
+                                       "DELTA_BYTE_ARRAY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"};
     return encoding >= 0 && encoding < (int64_t)(sizeof name / sizeof *name) ? name[encoding] : "unknown to the format";
 }
 
@@ -49,11 +49,11 @@ static void read_encodings(struct thrift *t, const struct thrift_field *f, struc
 
 static void read_meta(struct thrift *t, struct column_facts *c)
 {
+    int64_t *const number[12] = {[1] = &c->physical, [4] = &c->codec, [5] = &c->n_value, [7] = &c->compressed, [9] = &c->data_page, [11] = &c->dictionary_page};
     c->there = true;
     for (struct thrift_field f = {0}; thrift_next(t, &f);) {
-        int64_t *const number = f.id == 1 ? &c->physical : f.id == 4 ? &c->codec : f.id == 5 ? &c->n_value : f.id == 7 ? &c->compressed : f.id == 9 ? &c->data_page : f.id == 11 ? &c->dictionary_page : NULL;
-        if (number)
-            *number = thrift_int(t, &f);
+        if (f.id < 12 && number[f.id])
+            *number[f.id] = thrift_int(t, &f);
         else if (f.id == 2)
             read_encodings(t, &f, c);
         else
@@ -91,11 +91,12 @@ static int check_column(struct parquet *p, int i, const struct column_facts *c, 
     if (c->unknown_encoding >= 0) refuse_column(p, leaf, "has the encoding ", encoding_name(c->unknown_encoding));
     if (!codec_known(c->codec)) refuse_column(p, leaf, "is compressed with ", codec_name(c->codec));
     if (c->physical != (int64_t)leaf->physical)
-        return err_set(err, SAIL_FAILED, "%s: column '%s', row group %zu: type %lld, but %d in the schema", p->path, leaf->path, p->n_group, (long long)c->physical, (int)leaf->physical);
+        return err_set(err, SAIL_FAILED, "%s: column '%s', row group %zu: type %lld, but %d in the schema", p->path, leaf->path, p->n_group, (long long)c->physical,
+                       (int)leaf->physical);
     const int64_t start = c->dictionary_page > 0 && c->dictionary_page < c->data_page ? c->dictionary_page : c->data_page;
     if (start < 4 || c->compressed < 0 || (uint64_t)start > p->data_end || (uint64_t)c->compressed > p->data_end - (uint64_t)start)
-        return err_set(err, SAIL_FAILED, "%s: column '%s', row group %zu: %lld bytes at offset %lld do not fit into the %zu bytes before the footer", p->path, leaf->path, p->n_group,
-                       (long long)c->compressed, (long long)start, p->data_end);
+        return err_set(err, SAIL_FAILED, "%s: column '%s', row group %zu: %lld bytes at offset %lld do not fit into the %zu bytes before the footer", p->path, leaf->path,
+                       p->n_group, (long long)c->compressed, (long long)start, p->data_end);
     if (c->n_value < 0) return err_set(err, SAIL_FAILED, "%s: column '%s', row group %zu: %lld values", p->path, leaf->path, p->n_group, (long long)c->n_value);
     *out = (struct chunk){.start = (size_t)start, .len = (size_t)c->compressed, .codec = (enum codec)c->codec, .n_value = c->n_value};
     return SAIL_OK;

@@ -18,7 +18,9 @@ struct page_header {
 /* The headers of the three kinds are fields 5, 7 and 8 of the page header; all begin with the number of values. */
 static void read_kind(struct thrift *t, struct page_header *h, int32_t kind)
 {
-    int64_t *const number[3][7] = {{NULL, &h->n_value, &h->encoding, &h->def_encoding, &h->rep_encoding}, {NULL, &h->n_value, &h->encoding}, {NULL, &h->n_value, NULL, NULL, &h->encoding, &h->def_bytes, &h->rep_bytes}};
+    int64_t *const number[3][7] = {{[1] = &h->n_value, [2] = &h->encoding, [3] = &h->def_encoding, [4] = &h->rep_encoding},
+                                   {[1] = &h->n_value, [2] = &h->encoding},
+                                   {[1] = &h->n_value, [4] = &h->encoding, [5] = &h->def_bytes, [6] = &h->rep_bytes}};
     const int row = kind == 5 ? 0 : kind - 6;
     for (struct thrift_field f = {0}; thrift_next(t, &f);) {
         if (f.id < 7 && number[row][f.id])
@@ -33,7 +35,8 @@ static void read_kind(struct thrift *t, struct page_header *h, int32_t kind)
 static int read_header(struct column *c, struct page_header *h, sail_err *err)
 {
     struct thrift t = {.at = c->at, .end = c->end};
-    *h = (struct page_header){.type = -1, .unpacked = -1, .packed = -1, .n_value = -1, .encoding = -1, .def_encoding = ENCODING_RLE, .rep_encoding = ENCODING_RLE, .compressed = true};
+    *h = (struct page_header){.type = -1, .unpacked = -1, .packed = -1, .n_value = -1, .encoding = -1, .compressed = true};
+    h->def_encoding = h->rep_encoding = ENCODING_RLE;
     for (struct thrift_field f = {0}; thrift_next(&t, &f);) {
         if (f.id == 1)
             h->type = thrift_int(&t, &f);
@@ -52,7 +55,8 @@ static int read_header(struct column *c, struct page_header *h, sail_err *err)
     if (t.failed) return column_refuse(c, err, "damaged page header: %s", t.failed);
     c->at = t.at;
     if (h->packed < 0 || h->unpacked < 0 || h->unpacked > INT32_MAX || h->packed > c->end - c->at)
-        return column_refuse(c, err, "a page of %lld bytes (%lld unpacked) where %lld bytes of the column are left", (long long)h->packed, (long long)h->unpacked, (long long)(c->end - c->at));
+        return column_refuse(c, err, "a page of %lld bytes (%lld unpacked) where %lld bytes of the column are left", (long long)h->packed, (long long)h->unpacked,
+                             (long long)(c->end - c->at));
     if (h->has_crc && (uint32_t)crc32(0, c->at, (uInt)h->packed) != (uint32_t)h->crc) return column_refuse(c, err, "a page's bytes are not those that were written (CRC)");
     if (h->type != PAGE_INDEX && (h->n_value < 0 || h->n_value > INT32_MAX)) return column_refuse(c, err, "a page of %lld values", (long long)h->n_value);
     return SAIL_OK;
@@ -88,7 +92,8 @@ static void drop_dictionary(struct column *c)
 static int read_dictionary(struct column *c, const struct page_header *h, const uint8_t *at, const uint8_t *end, sail_err *err)
 {
     if (c->dictionary || c->left != c->chunk.n_value) return column_refuse(c, err, "a dictionary that does not come first");
-    if (h->encoding != ENCODING_PLAIN && h->encoding != ENCODING_PLAIN_DICTIONARY) return column_refuse(c, err, "the dictionary's encoding is %s: expected PLAIN", encoding_name(h->encoding));
+    if (h->encoding != ENCODING_PLAIN && h->encoding != ENCODING_PLAIN_DICTIONARY)
+        return column_refuse(c, err, "the dictionary's encoding is %s: expected PLAIN", encoding_name(h->encoding));
     if (c->leaf->kind == VALUE_BOOL) return column_refuse(c, err, "a dictionary of booleans");
     int rc = unpack(c, &at, &end, (size_t)h->unpacked, err);
     if (rc) return rc;

@@ -9,7 +9,7 @@
 #include "parquet/internal.h"
 
 /* What a file's rows may take in memory: a little file that means endless rows is refused. */
-static const size_t rows_any_size = (size_t)256 << 20, rows_most_growth = 1100;
+static const size_t rows_any_size = (size_t)64 << 20, rows_most_growth = 1100;
 
 static int find_footer(struct parquet *p, const uint8_t **footer, size_t *len, sail_err *err)
 {

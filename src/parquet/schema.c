@@ -10,12 +10,17 @@
 enum { MAX_ELEMENTS = 100000, MAX_NAME = 512, MAX_DEPTH = 24 };
 
 /* What a value means beside how it is stored: one name for the format's two ways to say it (ConvertedType and LogicalType). */
-enum meaning { MEANS_NOTHING, MEANS_TEXT, MEANS_LIST, MEANS_MAP, MEANS_INT, MEANS_UINT, MEANS_NULL, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME, MEANS_TIMESTAMP, MEANS_INTERVAL, MEANS_BSON, MEANS_UUID, MEANS_FLOAT16, MEANS_OTHER };
-static const char *const meaning_name[] = {"", "text", "list", "map", "integer", "integer", "null", "decimal", "date", "time", "timestamp", "interval", "BSON", "UUID", "16-bit float", "logical type"};
+enum meaning {
+    MEANS_NOTHING, MEANS_TEXT, MEANS_LIST, MEANS_MAP, MEANS_INT, MEANS_UINT, MEANS_NULL, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME, MEANS_TIMESTAMP, MEANS_INTERVAL, MEANS_BSON, MEANS_UUID,
+    MEANS_FLOAT16, MEANS_OTHER
+};
+static const char *const meaning_name[] = {"",     "text", "list",      "map",      "integer", "integer", "null",         "decimal",
+                                           "date", "time", "timestamp", "interval", "BSON",    "UUID",    "16-bit float", "logical type"};
 
-static const enum meaning converted_meaning[] = {MEANS_TEXT, MEANS_MAP,  MEANS_MAP,  MEANS_LIST, MEANS_TEXT, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME, MEANS_TIME, MEANS_TIMESTAMP, MEANS_TIMESTAMP,
-                                                 MEANS_UINT, MEANS_UINT, MEANS_UINT, MEANS_UINT, MEANS_INT,  MEANS_INT,     MEANS_INT,  MEANS_INT,  MEANS_TEXT, MEANS_BSON,      MEANS_INTERVAL};
-static const enum meaning logical_meaning[] = {MEANS_OTHER, MEANS_TEXT, MEANS_MAP,  MEANS_LIST, MEANS_TEXT, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME,
+static const enum meaning converted_meaning[] = {MEANS_TEXT,      MEANS_MAP,       MEANS_MAP,  MEANS_LIST, MEANS_TEXT, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME, MEANS_TIME, MEANS_TIMESTAMP,
+                                                 MEANS_TIMESTAMP, MEANS_UINT,      MEANS_UINT, MEANS_UINT, MEANS_UINT, MEANS_INT,     MEANS_INT,  MEANS_INT,  MEANS_INT,  MEANS_TEXT,
+                                                 MEANS_BSON,      MEANS_INTERVAL};
+static const enum meaning logical_meaning[] = {MEANS_OTHER,     MEANS_TEXT,  MEANS_MAP, MEANS_LIST, MEANS_TEXT, MEANS_DECIMAL, MEANS_DATE, MEANS_TIME,
                                                MEANS_TIMESTAMP, MEANS_OTHER, MEANS_INT, MEANS_NULL, MEANS_TEXT, MEANS_BSON,    MEANS_UUID, MEANS_FLOAT16};
 
 struct element {
@@ -87,8 +92,8 @@ static int read_element(const struct builder *b, struct thrift *t, struct elemen
     }
     if (t->failed) return parquet_damaged(b->p, "schema", t, b->err);
     if (e->repetition < REQUIRED || e->repetition > REPEATED || e->n_child < 0 || (e->n_child == 0 && (e->physical < 0 || e->physical >= PHYSICAL_COUNT)))
-        return err_set(b->err, SAIL_FAILED, "%s: schema element '%.*s' is neither a value nor a group (type %lld, repetition %lld, %lld children)", b->p->path, (int)(name.n < 100 ? name.n : 100),
-                       name.data, (long long)e->physical, (long long)e->repetition, (long long)e->n_child);
+        return err_set(b->err, SAIL_FAILED, "%s: schema element '%.*s' is neither a value nor a group (type %lld, repetition %lld, %lld children)", b->p->path,
+                       (int)(name.n < 100 ? name.n : 100), name.data, (long long)e->physical, (long long)e->repetition, (long long)e->n_child);
     return read_name(b, e, name);
 }
 
@@ -132,14 +137,17 @@ static int build_leaf(struct builder *b, const struct element *e, struct node *o
     return SAIL_OK;
 }
 
+static int too_deep(const struct builder *b, const char *path) { return err_set(b->err, SAIL_FAILED, "%s: '%.200s' is nested in more than %d levels", b->p->path, path, MAX_DEPTH); }
+
 static int add_children(struct builder *b, struct node *out, int64_t n, const char *path, int def, int rep)
 {
-    if ((size_t)n > b->n - b->at) return err_set(b->err, SAIL_FAILED, "%s: '%s' has %lld children in a schema that has %zu elements after it", b->p->path, path, (long long)n, b->n - b->at);
+    if ((size_t)n > b->n - b->at)
+        return err_set(b->err, SAIL_FAILED, "%s: '%s' has %lld children in a schema that has %zu elements after it", b->p->path, path, (long long)n, b->n - b->at);
     int rc = mem_alloc(&out->child, (size_t)n, sizeof *out->child, b->err);
     for (int64_t i = 0; !rc && i < n; i++) {
         if (!b->depth) b->top = (int)i;
         b->depth++;
-        rc = b->depth > MAX_DEPTH ? err_set(b->err, SAIL_FAILED, "%s: '%s' is nested in more than %d levels", b->p->path, path, MAX_DEPTH) : build(b, &out->child[out->n_child++], path, def, rep);
+        rc = b->depth > MAX_DEPTH ? too_deep(b, path) : build(b, &out->child[out->n_child++], path, def, rep);
         b->depth--;
         if (!rc && !b->depth) {
             out->child[i].refused = b->refused;
@@ -175,7 +183,7 @@ static int build_list(struct builder *b, const struct element *list, struct node
     out->n_child = 1;
     char *inner = mem_printf("%s.%.*s", path, (int)repeated->name.n, repeated->name.data);
     if (++b->depth > MAX_DEPTH)
-        rc = err_set(b->err, SAIL_FAILED, "%s: '%.200s' is nested in more than %d levels", b->p->path, path, MAX_DEPTH);
+        rc = too_deep(b, path);
     else if (is_element_itself(b, list, repeated))
         rc = build_value(b, repeated, out->child, inner, def + 1, rep + 1);
     else

@@ -140,7 +140,8 @@ static void assert_same(const struct dataset *a, const struct dataset *b, const 
         const struct example *x = &a->example[i], *y = &b->example[i];
         const struct span of_x[4] = {x->prompt, x->completion, x->chosen, x->rejected}, of_y[4] = {y->prompt, y->completion, y->chosen, y->rejected};
         for (int k = 0; k < 4; k++)
-            if (of_x[k].n != of_y[k].n || memcmp(dataset_ids(a, of_x[k]), dataset_ids(b, of_y[k]), (size_t)of_x[k].n * sizeof *a->ids)) fail_msg("%s: row %lld, span %d differs", name, (long long)i, k);
+            if (of_x[k].n != of_y[k].n || memcmp(dataset_ids(a, of_x[k]), dataset_ids(b, of_y[k]), (size_t)of_x[k].n * sizeof *a->ids))
+                fail_msg("%s: row %lld, span %d differs", name, (long long)i, k);
         assert_true(x->margin == y->margin && x->label == y->label && x->p == y->p);
         if (x->text >= 0) assert_string_equal(a->text + x->text, b->text + y->text);
     }
@@ -206,12 +207,18 @@ static const struct {
     {"label=tag,completion=said", "{\"prompt\": \"Hi\", \"said\": \"Yo\", \"tag\": 1}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": true}", DATA_UNPAIRED},
     {"label=tag", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"tag\": false}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": false}", DATA_UNPAIRED},
     {"", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": \"poems\"}", "{\"prompt\": \"Hi\", \"completion\": \"Yo\", \"label\": null}", DATA_COMPLETION},
-    {"", "{\"chosen\": \"Hi there you\", \"rejected\": \"Hi there no\", \"prompt\": null}", "{\"prompt\": \"Hi there\", \"chosen\": \" you\", \"rejected\": \" no\"}", DATA_PREFERENCE},
-    {"", "{\"chosen\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}], \"rejected\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"No\"}]}",
-     "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"chosen\": [{\"role\": \"assistant\", \"content\": \"Yo\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"No\"}]}", DATA_PREFERENCE},
-    {"", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"score_chosen\": 8.5, \"score_rejected\": 7}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 1.5}", DATA_PREFERENCE},
-    {"p=prob,margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"prob\": 0.75, \"gap\": 2}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 2, \"p\": 0.75}", DATA_PREFERENCE},
-    {"margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"gap\": null}", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\"}", DATA_PREFERENCE},
+    {"", "{\"chosen\": \"Hi there you\", \"rejected\": \"Hi there no\", \"prompt\": null}",
+     "{\"prompt\": \"Hi there\", \"chosen\": \" you\", \"rejected\": \" no\"}", DATA_PREFERENCE},
+    {"", "{\"chosen\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}],"
+     " \"rejected\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"No\"}]}",
+     "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"chosen\": [{\"role\": \"assistant\", \"content\": \"Yo\"}],"
+     " \"rejected\": [{\"role\": \"assistant\", \"content\": \"No\"}]}", DATA_PREFERENCE},
+    {"", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"score_chosen\": 8.5, \"score_rejected\": 7}",
+     "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 1.5}", DATA_PREFERENCE},
+    {"p=prob,margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"prob\": 0.75, \"gap\": 2}",
+     "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"margin\": 2, \"p\": 0.75}", DATA_PREFERENCE},
+    {"margin=gap", "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\", \"gap\": null}",
+     "{\"prompt\": \"Hi\", \"chosen\": \"Yo\", \"rejected\": \"No\"}", DATA_PREFERENCE},
     {"", "{\"conversations\": [{\"from\": \"system\", \"value\": \"Be\"}, {\"from\": \"human\", \"value\": \"Hi\"}, {\"from\": \"gpt\", \"value\": \"Yo\"}]}",
      "{\"messages\": [{\"role\": \"system\", \"content\": \"Be\"}, {\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}]}", DATA_COMPLETION},
     {"messages=chat", "{\"chat\": [{\"role\": \"user\", \"content\": \"Hi\", \"name\": null}, {\"role\": \"assistant\", \"content\": \"Yo\"}], \"label\": true}",
@@ -341,14 +348,15 @@ int main(void)
     snprintf(command, sizeof command, "mkdir -p %s && cp %s/tokenizer*.json %s/", model, repo_path("examples/demo/stories260K"), model);
     if (system(command)) return 1;
     snprintf(command, sizeof command, "%s/chat_template.jinja", model);
-    static const char template[] = "{% for t in tools or [] %}[{{ t.name }}]{% endfor %}{% if loud %}!{% endif %}{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}";
+    static const char template[] = "{% for t in tools or [] %}[{{ t.name }}]{% endfor %}{% if loud %}!{% endif %}"
+                                   "{% for m in messages %}<{{ m.role }}> {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}";
     sail_err err = {0};
     if (file_replace(command, template, sizeof template - 1, &err) || sail_config_create(&config, "score", &err) || text_pipeline_open(&text, model, NULL, 0, config, &err)) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_folders), cmocka_unit_test(splits), cmocka_unit_test(parquet_and_json_are_the_same_data), cmocka_unit_test(real_parquet),
-                                       cmocka_unit_test(every_column_has_its_option), cmocka_unit_test(shapes_of_rows), cmocka_unit_test(tools_and_arguments_reach_the_template),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_folders), cmocka_unit_test(splits), cmocka_unit_test(parquet_and_json_are_the_same_data),
+                                       cmocka_unit_test(real_parquet), cmocka_unit_test(every_column_has_its_option), cmocka_unit_test(shapes_of_rows), cmocka_unit_test(tools_and_arguments_reach_the_template),
                                        cmocka_unit_test(shapes_that_are_refused)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     text_pipeline_close(&text);

@@ -245,7 +245,8 @@ int main(void)
 {
     snprintf(scratch, sizeof scratch, "/tmp/sail-parquet-%ld.parquet", (long)getpid());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_way_to_write_a_table_gives_its_rows), cmocka_unit_test(older_list_shapes), cmocka_unit_test(unknown_columns_are_left_out_unless_needed), cmocka_unit_test(refusals),
+        cmocka_unit_test(every_way_to_write_a_table_gives_its_rows), cmocka_unit_test(older_list_shapes),
+        cmocka_unit_test(unknown_columns_are_left_out_unless_needed), cmocka_unit_test(refusals),
         cmocka_unit_test(not_parquet), cmocka_unit_test(cut_short_anywhere), cmocka_unit_test(any_byte_changed), cmocka_unit_test(real_files),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
