@@ -38,14 +38,14 @@ static size_t place_buffers(struct backward *b, const struct model *m, struct ar
     const size_t Q = (size_t)qkv_width(c), HD = (size_t)q_width(c), targets = (size_t)b->targets, rank = (size_t)adapter_max_rank(b->a);
     size_t bytes = arena_place(a, &b->dx, n * C * sizeof(float));
     bytes += arena_place(a, &b->dxc, n * C * size);
-    if (m->layer[0].norm[NORM_ATTENTION_OUT].w) bytes += arena_place(a, &b->dbranch, n * C * sizeof(float));
+    if (m->layer[0].norm[NORM_ATTENTION_OUT].w || c->residual_scale != 1) bytes += arena_place(a, &b->dbranch, n * C * sizeof(float));
     bytes += arena_place(a, &b->dh, n * C * sizeof(float));
     bytes += arena_place(a, &b->dact, n * F * size);
     bytes += arena_place(a, &b->dup, n * (size_t)up_width(c) * size);
     bytes += arena_place(a, &b->dattn, n * HD * size);
     bytes += arena_place(a, &b->dqkv, n * Q * size);
     if (c->family->per_head_qkv) bytes += arena_place(a, &b->dsplit, n * Q * size);
-    if (c->family->qk_norm) bytes += arena_place(a, &b->draw, n * HD * sizeof(float));
+    if (c->qk_norm) bytes += arena_place(a, &b->draw, n * HD * sizeof(float));
     if (rank) bytes += arena_place(a, &b->dlora, n * rank * size);
     if (rank && b->a->dropout > 0) bytes += arena_place(a, &b->ddrop, n * (F > C ? F > HD ? F : HD : C > HD ? C : HD) * sizeof(float));
     if (b->a && b->a->is_dora) bytes += arena_place(a, &b->dgain, n * (size_t)widest_output(c) * size);
@@ -155,25 +155,29 @@ static void linear_backward(struct backward *b, int64_t layer, enum linear_id id
 void norm_backward_acc(const struct model_config *c, const struct norm *n, float *dx, const void *dy, enum dtype dyt, const void *x,
                        enum dtype xt, const float *stat, int64_t rows, int64_t width, bool frozen)
 {
-    float *dw = n->dw && !frozen ? n->dw->grad : NULL, *db = n->db && !frozen ? n->db->grad : NULL;
+    float *dw = frozen ? NULL : n->dw, *db = frozen ? NULL : n->db;
     if (c->family->layernorm)
         ops->layernorm_bwd_acc(dx, dw, db, dy, dyt, x, xt, n->w, stat, rows, width);
     else
         ops->rmsnorm_bwd_acc(dx, dw, dy, dyt, x, xt, n->w, stat, rows, width, c->family->norm_offset);
 }
 
-/* x' = x + branch, or x' = x + norm(branch):   dxc = dL/dbranch from dx = dL/dx' */
+/* x' = x + scale branch, or x' = x + norm(branch):   dxc = dL/dbranch from dx = dL/dx' */
 static void branch_backward(struct backward *b, int64_t i, enum norm_id after)
 {
     const int64_t C = b->m->config.hidden;
     const struct norm *n = &b->m->layer[i].norm[after];
     const struct layer_acts *k = &b->q->acts[i];
-    if (!n->w) {
+    const float scale = b->m->config.residual_scale;
+    if (!n->w && scale == 1) {
         ops->convert(b->dxc, b->t, b->dx, DTYPE_F32, b->rows * C);
         return;
     }
     memset(b->dbranch, 0, (size_t)(b->rows * C) * sizeof *b->dbranch);
-    norm_backward_acc(&b->m->config, n, b->dbranch, b->dx, DTYPE_F32, k->branch[after == NORM_MLP_OUT], DTYPE_F32, k->stat[after], b->rows, C, b->a);
+    if (!n->w)
+        ops->add_acc(b->dbranch, b->dx, DTYPE_F32, b->rows * C, scale);
+    else
+        norm_backward_acc(&b->m->config, n, b->dbranch, b->dx, DTYPE_F32, k->branch[after == NORM_MLP_OUT], DTYPE_F32, k->stat[after], b->rows, C, b->a);
     ops->convert(b->dxc, b->t, b->dbranch, DTYPE_F32, b->rows * C);
 }
 
@@ -205,9 +209,9 @@ static void mlp_backward(struct backward *b, int64_t i)
     else
         ops->act_bwd(b->dup, b->dact, k->gate_up, b->t, b->rows * c->inter, c->act);
     // was: gate_up = norm2(x2) W^T
-    block_input(b->m, i, NORM_MLP, k, input, b->rows, s);
+    block_input(b->m, i, mlp_norm(c), k, input, b->rows, s);
     linear_backward(b, i, LINEAR_GATE_UP, b->dh, DTYPE_F32, b->dup, s->h, k->lora[LINEAR_GATE_UP]);
-    input_backward(b, i, NORM_MLP, input);
+    input_backward(b, i, mlp_norm(c), input);
 }
 
 /* was: q = norm(q_raw), the same for k */
@@ -218,12 +222,15 @@ static void qk_norm_backward(struct backward *b, int64_t i)
     struct layer_acts *k = &b->q->acts[i];
     void *heads = b->q->scratch.spare;
     for (int keys = 0; keys < 2; keys++) {
-        const int64_t width = keys ? kv_width(c) : q_width(c), norm_width = c->family->qk_norm == QK_NORM_HEAD ? c->head_dim : width;
+        const int64_t n = qk_norm_count(c, keys), width = qk_norm_width(c, keys), total = b->rows * (keys ? kv_width(c) : q_width(c)), each = total / n, normed = each / width;
+        const void *raw = element_of(k->qk_raw, b->t, keys ? b->rows * q_width(c) : 0);
+        const float *stat = keys ? k->stat_k : k->stat_q;
         heads_gather(c, heads, b->dqkv, b->t, b->rows, keys);
-        memset(b->draw, 0, (size_t)(b->rows * width) * sizeof *b->draw);
-        norm_backward_acc(c, keys ? &l->k_norm : &l->q_norm, b->draw, heads, b->t, element_of(k->qk_raw, b->t, keys ? b->rows * q_width(c) : 0), b->t,
-                          keys ? k->stat_k : k->stat_q, b->rows * width / norm_width, norm_width, b->a);
-        ops->convert(heads, b->t, b->draw, DTYPE_F32, b->rows * width);
+        memset(b->draw, 0, (size_t)total * sizeof *b->draw);
+        for (int64_t h = 0; h < n; h++)
+            norm_backward_acc(c, (keys ? l->k_norm : l->q_norm) + h, b->draw + h * each, element_of(heads, b->t, h * each), b->t, element_of(raw, b->t, h * each), b->t,
+                              stat + h * normed * norm_stats(c), normed, width, b->a);
+        ops->convert(heads, b->t, b->draw, DTYPE_F32, total);
         heads_scatter(c, b->dqkv, heads, b->t, b->rows, keys);
     }
 }
@@ -232,11 +239,12 @@ static void rope_backward(struct backward *b, int64_t i)
 {
     const struct model_config *c = &b->m->config;
     if (c->kind[i].rope < 0) return;
-    const struct rope_table *r = &b->m->rope[c->kind[i].rope];
+    const struct turns *turn = &b->q->packing.turn;
+    const struct rope_table *r = &turn->table[c->kind[i].rope];
     const int64_t rot = c->rope[c->kind[i].rope].rot, q = qkv_width(c);
-    const int32_t *turn = b->q->packing.turn;
-    ops->rope_bwd(b->dqkv, b->t, q, turn, r->cosine, r->sine, b->rows, c->n_head, c->head_dim, rot);
-    ops->rope_bwd(element_at(b->dqkv, b->t, q_width(c)), b->t, q, turn, r->cosine, r->sine, b->rows, c->n_kv, c->head_dim, rot);
+    ops->rope_bwd(b->dqkv, b->t, q, turn->row, r->cosine, r->sine, b->rows, c->n_head, c->head_dim, rot);
+    ops->rope_bwd(element_at(b->dqkv, b->t, q_width(c)), b->t, q, turn->row, r->cosine, r->sine, b->rows, c->n_kv, c->head_dim, rot);
+    if (c->family->interleaved) heads_pair(c, b->dqkv, b->t, b->rows);
 }
 
 /* x2 = x1 + o(attention(qkv(norm1(x1)))):   in: dx = dL/dx2, out: dx = dL/dx1 */
@@ -256,7 +264,7 @@ static void attention_backward(struct backward *b, int64_t i, bool need_input)
                   element_at(k->qkv, b->t, k_at), element_at(k->qkv, b->t, v_at), q, b->t, p->segment, p->n_segment, &shape);
     // was: q, k turned by RoPE
     rope_backward(b, i);
-    if (c->family->qk_norm) qk_norm_backward(b, i);
+    if (c->qk_norm) qk_norm_backward(b, i);
     // was: qkv = norm1(x1) W^T
     const void *dy = b->dqkv;
     if (b->dsplit) {
@@ -295,11 +303,11 @@ static void head_backward(struct backward *b, const double *coef, const float *t
         if (dhead) ops->linear_bwd_w(dhead, dy, b->t, 1, q->h_last, b->t, c->hidden, 1, c->hidden, n, 1, false);
         if (dbias) ops->bias_bwd(dbias, dy, b->t, 1, n, 1);
     } else {
-        ops->head_bwd(b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), p->target, q->lse, b->each, n, c->logit_softcap, 1);
+        ops->head_bwd(b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), p->target, q->lse, b->each, n, c->logit_softcap, c->logit_scale);
         if (b->of) {
             const struct policy from = b->of->policy;
             ops->head_kl_bwd_acc(b->kl, b->dlast, dhead, q->h_last, b->t, c->hidden, head_weight(m, b->a), q->lse, b->of->h, from.model->config.hidden, head_weight(from.model, from.adapter), b->of->lse, b->pull, n,
-                                 c->logit_softcap, 1);
+                                 c->logit_softcap, c->logit_scale);
         }
     }
     memset(b->dgathered, 0, (size_t)(n * c->hidden) * sizeof *b->dgathered);

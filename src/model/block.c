@@ -11,7 +11,7 @@ static int64_t widest(const struct model_config *c)
     return w > q_width(c) ? w : q_width(c);
 }
 
-static bool has_stream(const struct model *m) { return m->config.family->position || m->layer[0].norm[NORM_ATTENTION_OUT].w; }
+static bool has_stream(const struct model *m) { return m->config.family->position || m->config.residual_scale != 1 || m->layer[0].norm[NORM_ATTENTION_OUT].w; }
 
 size_t arena_place(struct arena *arena, void *slot, size_t bytes)
 {
@@ -119,36 +119,6 @@ void linear_run(const struct model *m, const struct adapter *a, int64_t layer, e
     }
 }
 
-void heads_gather(const struct model_config *c, void *heads, const void *qkv, enum dtype t, int64_t rows, bool keys)
-{
-    const int64_t width = keys ? kv_width(c) : q_width(c), q = qkv_width(c), from = keys ? q_width(c) : 0;
-    for (int64_t i = 0; i < rows; i++) memcpy(element_at(heads, t, i * width), element_of(qkv, t, i * q + from), (size_t)width * dtype_size(t));
-}
-
-void heads_scatter(const struct model_config *c, void *qkv, const void *heads, enum dtype t, int64_t rows, bool keys)
-{
-    const int64_t width = keys ? kv_width(c) : q_width(c), q = qkv_width(c), to = keys ? q_width(c) : 0;
-    for (int64_t i = 0; i < rows; i++) memcpy(element_at(qkv, t, i * q + to), element_of(heads, t, i * width), (size_t)width * dtype_size(t));
-}
-
-void heads_join(const struct model_config *c, void *qkv, const void *split, enum dtype t, int64_t rows)
-{
-    const size_t head = (size_t)c->head_dim * dtype_size(t);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t h = 0; h < c->n_head; h++)
-            for (int64_t k = 0; k < 3; k++)
-                memcpy((char *)qkv + (size_t)((i * 3 + k) * c->n_head + h) * head, (const char *)split + (size_t)((i * c->n_head + h) * 3 + k) * head, head);
-}
-
-void heads_split(const struct model_config *c, void *split, const void *qkv, enum dtype t, int64_t rows)
-{
-    const size_t head = (size_t)c->head_dim * dtype_size(t);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t h = 0; h < c->n_head; h++)
-            for (int64_t k = 0; k < 3; k++)
-                memcpy((char *)split + (size_t)((i * c->n_head + h) * 3 + k) * head, (const char *)qkv + (size_t)((i * 3 + k) * c->n_head + h) * head, head);
-}
-
 void block_input(const struct model *m, int64_t layer, enum norm_id id, struct layer_acts *acts, const float *x, int64_t rows,
                  const struct block_scratch *s)
 {
@@ -165,15 +135,17 @@ static void norm_heads(const struct model *m, const struct layer *l, struct laye
     const struct model_config *c = &m->config;
     const enum dtype t = m->options.compute;
     for (int keys = 0; keys < 2; keys++) {
-        const int64_t width = keys ? kv_width(c) : q_width(c), norm_width = c->family->qk_norm == QK_NORM_HEAD ? c->head_dim : width;
+        const int64_t n = qk_norm_count(c, keys), width = qk_norm_width(c, keys), total = rows * (keys ? kv_width(c) : q_width(c)), each = total / n, normed = each / width;
         void *raw = element_at(acts->qk_raw, t, keys ? rows * q_width(c) : 0);
+        float *stat = keys ? acts->stat_k : acts->stat_q;
         heads_gather(c, raw, acts->qkv, t, rows, keys);
-        norm_forward(c, keys ? &l->k_norm : &l->q_norm, s->spare, t, keys ? acts->stat_k : acts->stat_q, raw, t, rows * width / norm_width, norm_width);
+        for (int64_t h = 0; h < n; h++)
+            norm_forward(c, (keys ? l->k_norm : l->q_norm) + h, element_at(s->spare, t, h * each), t, stat + h * normed * norm_stats(c), element_of(raw, t, h * each), t, normed, width);
         heads_scatter(c, acts->qkv, s->spare, t, rows, keys);
     }
 }
 
-void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, const int32_t *turn, int64_t rows,
+void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, const struct turns *turn, int64_t rows,
                const struct block_scratch *s, const uint64_t *key)
 {
     const struct model_config *c = &m->config;
@@ -182,12 +154,13 @@ void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, st
     block_input(m, layer, NORM_ATTENTION, acts, acts->x1, rows, s);
     linear_run(m, a, layer, LINEAR_QKV, s->split ? s->split : acts->qkv, t, s->h, acts->lora[LINEAR_QKV], rows, false, s, key);
     if (s->split) heads_join(c, acts->qkv, s->split, t, rows);
-    if (c->family->qk_norm) norm_heads(m, &m->layer[layer], acts, rows, s);
+    if (c->qk_norm) norm_heads(m, &m->layer[layer], acts, rows, s);
     if (c->kind[layer].rope < 0) return;
-    const struct rope_table *r = &m->rope[c->kind[layer].rope];
+    const struct rope_table *r = &turn->table[c->kind[layer].rope];
     const int64_t rot = c->rope[c->kind[layer].rope].rot;
-    ops->rope_fwd(acts->qkv, t, q, turn, r->cosine, r->sine, rows, c->n_head, c->head_dim, rot);
-    ops->rope_fwd(element_at(acts->qkv, t, q_width(c)), t, q, turn, r->cosine, r->sine, rows, c->n_kv, c->head_dim, rot);
+    if (c->family->interleaved) heads_unpair(c, acts->qkv, t, rows);
+    ops->rope_fwd(acts->qkv, t, q, turn->row, r->cosine, r->sine, rows, c->n_head, c->head_dim, rot);
+    ops->rope_fwd(element_at(acts->qkv, t, q_width(c)), t, q, turn->row, r->cosine, r->sine, rows, c->n_kv, c->head_dim, rot);
 }
 
 void mlp_activate(const struct model_config *c, void *y, const void *gate_up, enum dtype t, int64_t rows)
@@ -198,7 +171,7 @@ void mlp_activate(const struct model_config *c, void *y, const void *gate_up, en
         ops->act_fwd(y, gate_up, t, rows * c->inter, c->act);
 }
 
-/* x += W input + bias, or x += norm(W input + bias) where the family norms what a branch gives back. */
+/* x += W input + bias, or x += norm(W input + bias) where the family norms what a branch gives back, or x += scale (W input + bias). */
 static void add_branch(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id, struct layer_acts *acts, float *x,
                        const void *input, int64_t rows, const struct block_scratch *s, const uint64_t *key)
 {
@@ -206,13 +179,13 @@ static void add_branch(const struct model *m, const struct adapter *a, int64_t l
     const int which = id == LINEAR_DOWN;
     const enum norm_id after = which ? NORM_MLP_OUT : NORM_ATTENTION_OUT;
     const struct norm *n = &m->layer[layer].norm[after];
-    if (!n->w) {
+    if (!n->w && m->config.residual_scale == 1) {
         linear_run(m, a, layer, id, x, DTYPE_F32, input, acts->lora[id], rows, true, s, key);
         return;
     }
-    linear_run(m, a, layer, id, acts->branch[which], DTYPE_F32, input, acts->lora[id], rows, false, s, key);
-    norm_forward(&m->config, n, s->stream, DTYPE_F32, acts->stat[after], acts->branch[which], DTYPE_F32, rows, C);
-    ops->add_acc(x, s->stream, DTYPE_F32, rows * C, 1);
+    linear_run(m, a, layer, id, n->w ? acts->branch[which] : s->stream, DTYPE_F32, input, acts->lora[id], rows, false, s, key);
+    if (n->w) norm_forward(&m->config, n, s->stream, DTYPE_F32, acts->stat[after], acts->branch[which], DTYPE_F32, rows, C);
+    ops->add_acc(x, s->stream, DTYPE_F32, rows * C, m->config.residual_scale);
 }
 
 void block_rest(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, float *x3, int64_t rows,
@@ -221,7 +194,7 @@ void block_rest(const struct model *m, const struct adapter *a, int64_t layer, s
     const struct model_config *c = &m->config;
     const enum dtype t = m->options.compute;
     const size_t stream = (size_t)(rows * c->hidden) * sizeof(float);
-    if (c->parallel) block_input(m, layer, NORM_MLP, acts, acts->x1, rows, s); // before x2 takes x1's place
+    if (c->parallel) block_input(m, layer, mlp_norm(c), acts, acts->x1, rows, s); // before x2 takes x1's place
     if (acts->x2 != acts->x1) memcpy(acts->x2, acts->x1, stream);
     add_branch(m, a, layer, LINEAR_O, acts, acts->x2, acts->attn, rows, s, key);
     if (!c->parallel) block_input(m, layer, NORM_MLP, acts, acts->x2, rows, s);
@@ -249,7 +222,7 @@ static size_t place_acts(struct layer_acts *k, const struct model *m, const stru
     if (norm[NORM_ATTENTION_OUT].w) bytes += arena_place(arena, &k->branch[0], n * C * sizeof(float));
     if (norm[NORM_MLP_OUT].w) bytes += arena_place(arena, &k->branch[1], n * C * sizeof(float));
     bytes += arena_place(arena, &k->qkv, n * (size_t)qkv_width(c) * size);
-    if (c->family->qk_norm) {
+    if (c->qk_norm) {
         bytes += arena_place(arena, &k->qk_raw, n * (size_t)(q_width(c) + kv_width(c)) * size);
         bytes += arena_place(arena, &k->stat_q, n * (size_t)c->n_head * stats);
         bytes += arena_place(arena, &k->stat_k, n * (size_t)c->n_kv * stats);

@@ -42,11 +42,11 @@ void kv_cache_free(struct kv_cache *c)
     free(c);
 }
 
-static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t n)
+static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t n, int64_t longest)
 {
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), rows = (size_t)n;
     return layer_acts_bytes(m, a, n, false) + block_scratch_bytes(m, a, n) + arena_room(rows * C * sizeof(float)) + arena_room(rows * C * size) + arena_room(rows * sizeof(float)) +
-           4 * arena_room(rows * sizeof(int32_t)) + 2 * arena_room(rows * sizeof(float)) + arena_room(rows * sizeof(struct attn_segment)) + (1 << 16);
+           3 * arena_room(rows * sizeof(int32_t)) + turns_bytes(m, n, longest) + 2 * arena_room(rows * sizeof(float)) + arena_room(rows * sizeof(struct attn_segment)) + (1 << 16);
 }
 
 int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t most, int64_t n_pos, sail_err *err)
@@ -65,7 +65,7 @@ int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t 
             c->rows = rows;
         }
     }
-    const size_t need = work_bytes(m, p.adapter, most);
+    const size_t need = work_bytes(m, p.adapter, most, n_pos);
     if (!rc && need > c->work.capacity) {
         arena_release(&c->work);
         rc = arena_init(&c->work, need, err);
@@ -88,20 +88,21 @@ static void store_rows(struct kv_cache *c, int64_t layer, const void *qkv, const
 
 struct pass {
     int64_t n;
-    int32_t *id, *pos, *turn, *row; /* token, position, row of the rotary tables, cache row */
+    int32_t *id, *pos, *row; /* token, position, cache row */
+    struct turns turn;
     float *x;
     struct layer_acts acts;
     struct block_scratch scratch;
 };
 
 /* Buffers of a pass over n rows; what a layer needs lies above *mark and is laid out layer by layer (layers may be adapted unevenly). */
-static struct pass start_pass(struct kv_cache *c, int64_t n, size_t *mark)
+static struct pass start_pass(struct kv_cache *c, int64_t n, int64_t longest, size_t *mark)
 {
     struct arena *w = &c->work;
     struct pass p = {.n = n};
     p.id = arena_take(w, (size_t)n * sizeof *p.id);
     p.pos = arena_take(w, (size_t)n * sizeof *p.pos);
-    p.turn = arena_take(w, (size_t)n * sizeof *p.turn);
+    turns_take(&p.turn, c->model, w, n, longest);
     p.row = arena_take(w, (size_t)n * sizeof *p.row);
     p.x = arena_take(w, (size_t)(n * c->model->config.hidden) * sizeof *p.x);
     *mark = arena_mark(w);
@@ -120,19 +121,22 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
     struct model *m = c->model;
     const struct model_config *f = &m->config;
     const enum dtype t = m->options.compute;
-    int64_t rows = 0;
-    for (int64_t i = 0; i < n; i++) rows += prompt[i].n;
+    int64_t rows = 0, longest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        rows += prompt[i].n;
+        if (prompt[i].n > longest) longest = prompt[i].n;
+    }
     arena_reset(&c->work, 0);
     struct attn_segment *segment = arena_take(&c->work, (size_t)n * sizeof *segment);
     size_t mark;
-    struct pass p = start_pass(c, rows, &mark);
+    struct pass p = start_pass(c, rows, longest, &mark);
     int64_t k = 0;
     for (int64_t i = 0; i < n; i++) {
         segment[i] = (struct attn_segment){.start = k, .n = prompt[i].n};
+        turns_put(&p.turn, m, k, 0, prompt[i].n, prompt[i].n);
         for (int64_t j = 0; j < prompt[i].n; j++, k++) {
             p.id[k] = prompt[i].ids[j];
             p.pos[k] = (int32_t)j;
-            p.turn[k] = rope_row(m, j, prompt[i].n);
             p.row[k] = (int32_t)(prompt[i].row + j);
         }
     }
@@ -142,7 +146,7 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
     for (int64_t i = 0; i < f->n_layer; i++) {
         const struct attn_shape shape = layer_attn_shape(f, i);
         layer_buffers(c, policy.adapter, i, &p, mark);
-        block_qkv(m, policy.adapter, i, &p.acts, p.turn, rows, &p.scratch, NULL);
+        block_qkv(m, policy.adapter, i, &p.acts, &p.turn, rows, &p.scratch, NULL);
         store_rows(c, i, p.acts.qkv, p.row, rows);
         ops->attn_fwd(p.acts.attn, k_at, p.acts.lse, p.acts.qkv, q, element_of(p.acts.qkv, t, k_at), element_of(p.acts.qkv, t, v_at), q, t, segment, n, &shape);
         block_rest(m, policy.adapter, i, &p.acts, p.x, rows, &p.scratch, NULL);
@@ -157,10 +161,11 @@ void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const 
     const enum dtype t = m->options.compute;
     size_t mark;
     arena_reset(&c->work, 0);
-    struct pass p = start_pass(c, n, &mark);
+    struct pass p = start_pass(c, n, 0, &mark);
     for (int64_t i = 0; i < n; i++) {
         p.pos[i] = (int32_t)(row[i].n_prefix + row[i].n - 1);
-        p.turn[i] = rope_row(m, p.pos[i], p.pos[i] + 1);
+        BUG_ON(f->rope_dynamic && p.pos[i] >= f->rope_switch, "a step past the length where every key turns anew");
+        turns_put(&p.turn, m, i, p.pos[i], 1, p.pos[i] + 1);
         p.row[i] = (int32_t)(row[i].start + row[i].n - 1);
     }
     layer_buffers(c, policy.adapter, 0, &p, mark);
@@ -169,7 +174,7 @@ void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const 
     for (int64_t i = 0; i < f->n_layer; i++) {
         const struct attn_shape shape = layer_attn_shape(f, i);
         layer_buffers(c, policy.adapter, i, &p, mark);
-        block_qkv(m, policy.adapter, i, &p.acts, p.turn, n, &p.scratch, NULL);
+        block_qkv(m, policy.adapter, i, &p.acts, &p.turn, n, &p.scratch, NULL);
         store_rows(c, i, p.acts.qkv, p.row, n);
         ops->attn_decode(p.acts.attn, k_at, p.acts.qkv, q, c->key[i], c->value[i], t, row, n, &shape);
         block_rest(m, policy.adapter, i, &p.acts, p.x, n, &p.scratch, NULL);
@@ -185,7 +190,7 @@ void kv_logits(struct kv_cache *c, struct policy policy, const float *x, int64_t
     void *h = arena_take(&c->work, (size_t)(n * f->hidden) * dtype_size(m->options.compute));
     float *stat = arena_take(&c->work, (size_t)(n * norm_stats(f)) * sizeof *stat);
     norm_forward(f, &m->final_norm, h, m->options.compute, stat, x, DTYPE_F32, n, f->hidden);
-    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, 1, false);
+    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, f->logit_scale, false);
     const float cap = f->logit_softcap;
     if (cap == 0) return;
 #pragma omp parallel for schedule(static)

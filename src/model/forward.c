@@ -30,7 +30,7 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
     int rc = rope_ensure(m, longest, err);
     if (rc) return rc;
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
-    size_t need = packing_bytes(s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, a, rows) +
+    size_t need = packing_bytes(m, s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, a, rows) +
                   arena_room((size_t)rows * C * sizeof(float)) + arena_room(n * C * sizeof(float)) + arena_room(n * C * size) +
                   arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
     if (keep) need += backward_bytes(m, a, rows, targets);
@@ -68,7 +68,7 @@ static void run_blocks(struct model *m, const struct adapter *a, struct session 
     for (int64_t i = 0; i < c->n_layer; i++) {
         struct layer_acts *k = &q->acts[i];
         const struct attn_shape shape = layer_attn_shape(c, i);
-        block_qkv(m, a, i, k, p->turn, p->n_row, &q->scratch, p->key);
+        block_qkv(m, a, i, k, &p->turn, p->n_row, &q->scratch, p->key);
         ops->attn_fwd(k->attn, k_at, k->lse, k->qkv, width, element_at(k->qkv, t, k_at), element_at(k->qkv, t, v_at), width, t, p->segment,
                       p->n_segment, &shape);
         float *x3 = !keep ? q->x_last : i + 1 < c->n_layer ? q->acts[i + 1].x1 : q->x_last;
@@ -95,7 +95,7 @@ static void run_head(struct model *m, const struct adapter *a, struct session *q
     q->lse = arena_take(&q->arena, (size_t)p->n_target * sizeof(float));
     float *square = adjusted ? arena_take(&q->arena, (size_t)p->n_target * sizeof(float)) : NULL;
     ops->head_fwd(q->logp, q->lse, square, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), p->target, p->n_target, m->config.logit_softcap,
-                  1);
+                  m->config.logit_scale);
     for (int64_t i = 0; i < p->n_sequence; i++) {
         double sum = 0, above = 0;
         for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) {

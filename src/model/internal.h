@@ -8,12 +8,12 @@
 #include "model/family.h"
 #include "model/model.h"
 
-enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG };
+enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG };
 
 struct rope_config {
     enum rope_kind kind;
     double theta, factor;
-    int64_t rot; /* turned elements of a head */
+    int64_t rot, dim; /* turned elements of a head, and over how many the frequencies are spread (rot, or one less) */
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow;              /* yarn */
     bool truncate;                            /* yarn: whole ends of the ramp */
@@ -22,7 +22,7 @@ struct rope_config {
     int64_t original_max_position;
 };
 
-enum { ROPE_MAX_TABLES = 2 };
+enum { ROPE_MAX_TABLES = 2, HEAD_DIM_MAX = 4096 };
 struct layer_kind {
     int64_t window; /* sliding window; 0: none */
     int rope;       /* which table; -1: the layer turns nothing */
@@ -32,13 +32,18 @@ struct model_config {
     const struct family *family;
     char architecture[64];
     int64_t vocab, hidden, inter, n_layer, n_head, n_kv, head_dim, max_position;
+    int64_t context; /* longest sequence: max_position, or more where rotary embeddings reach further */
     float norm_eps;
     enum activation act;
-    bool qkv_bias, o_bias, mlp_bias, tied, parallel;
-    float attn_scale, attn_softcap, logit_softcap, embed_scale; /* caps: 0 for none */
-    bool attn_scale_by_layer;                                   /* gpt2: divided by the layer's number from 1 */
+    bool qkv_bias, o_bias, mlp_bias, tied;
+    bool parallel, shared_norm; /* attention and MLP both read the block's input; through one norm */
+    enum qk_norm qk_norm;
+    float attn_scale, attn_softcap, logit_softcap;     /* caps: 0 for none */
+    float embed_scale, residual_scale, logit_scale;    /* of embeddings, of what a block adds, of logits before their cap */
+    bool attn_scale_by_layer;                          /* gpt2: divided by the layer's number from 1 */
     struct rope_config rope[ROPE_MAX_TABLES];
-    int64_t rope_switch;     /* sequences longer than this use longrope's long factors; 0: no such switch */
+    int64_t rope_switch;     /* sequences longer than this turn otherwise: by longrope's long factors, or by their own length; 0: no such switch */
+    bool rope_dynamic;       /* ... each by its own length */
     struct layer_kind *kind; /* (n_layer), owned */
     bool reward_head;
     const char *score_name; /* module of the reward model's head: "score" */
@@ -63,14 +68,14 @@ struct linear {
 };
 
 struct norm {
-    float *w, *b; /* b: layer norms only; w NULL: the family has no such norm */
-    struct param *dw, *db;
+    float *w, *b;   /* b: layer norms only; w NULL: the family has no such norm */
+    float *dw, *db; /* gradients; NULL: frozen */
 };
 
 struct layer {
     struct linear linear[LINEAR_COUNT];
     struct norm norm[NORM_COUNT];
-    struct norm q_norm, k_norm; /* over a head, or over all heads of a token together */
+    struct norm *q_norm, *k_norm; /* one, or one for each head */
 };
 
 /* Activations that one layer leaves for its backward pass; N packed rows. */
@@ -87,10 +92,21 @@ struct layer_acts {
     void *lora[LINEAR_COUNT]; /* (N, sum of ranks) x A^T, or NULL */
 };
 
+struct rope_table {
+    float *cosine, *sine;
+};
+/* Angles of packed rows. */
+struct turns {
+    int32_t *row; /* (n_row) row of the tables */
+    struct rope_table table[ROPE_MAX_TABLES]; /* the model's, or of exactly these rows where angles depend on the sequence's length */
+    bool own;
+};
+
 /* How sequences lie in packed rows: each group's prompt once, then its completions; and which rows predict which tokens. */
 struct packing {
     int64_t n_row, n_target, n_sequence, n_segment;
-    int32_t *id, *pos, *turn;      /* (n_row) token, position, row of the rotary tables */
+    int32_t *id, *pos;             /* (n_row) token, position */
+    struct turns turn;
     uint64_t *key;                 /* (n_row) tokens of the sequence and position: what dropout is keyed by */
     struct attn_segment *segment;
     int32_t *target_row, *target;  /* (n_target) */
@@ -119,9 +135,7 @@ struct model {
     int64_t n_param;
     void **owned; /* buffers of weights that could not be mapped, masters, gradients */
     size_t n_owned, owned_capacity;
-    struct rope_table {
-        float *cosine, *sine; /* (n, rot / 2); with a switch (2 n, rot / 2): short factors, then long ones */
-    } rope[ROPE_MAX_TABLES];
+    struct rope_table rope[ROPE_MAX_TABLES]; /* (n, rot / 2); with longrope's switch (2 n, rot / 2): short factors, then long ones */
     int64_t rope_n; /* positions in every table */
     struct session *session;
     size_t layout_bytes, weight_bytes;
@@ -134,16 +148,15 @@ bool score_head_replaces(const struct model *m, const char *name); /* the tensor
 /* Sequence i of the call shares the prompt rows of sequence i - 1: the same group, the same side of longrope's switch. */
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i);
 int packing_make(struct packing *p, struct arena *arena, const struct model *m, const struct sequences *s, sail_err *err);
-size_t packing_bytes(const struct sequences *s);
+size_t packing_bytes(const struct model *m, const struct sequences *s);
 
 int rope_ensure(struct model *m, int64_t n_pos, sail_err *err);
 void rope_free(struct model *m);
-/* Row of the rotary tables for a position of a sequence that is `length` tokens long in all. */
-static inline int32_t rope_row(const struct model *m, int64_t pos, int64_t length)
-{
-    const bool is_long = m->config.rope_switch && length > m->config.rope_switch;
-    return (int32_t)(pos + (is_long ? m->rope_n : 0));
-}
+/* Room for the angles of rows whose longest sequence has `longest` tokens; and the angles of n rows from `at` on: positions from `first` on of a
+ * sequence that is `length` tokens long in all. */
+size_t turns_bytes(const struct model *m, int64_t rows, int64_t longest);
+void turns_take(struct turns *t, const struct model *m, struct arena *arena, int64_t rows, int64_t longest);
+void turns_put(struct turns *t, const struct model *m, int64_t at, int64_t first, int64_t n, int64_t length);
 
 static inline struct attn_shape layer_attn_shape(const struct model_config *c, int64_t layer)
 {
@@ -152,7 +165,7 @@ static inline struct attn_shape layer_attn_shape(const struct model_config *c, i
                                .window = c->kind[layer].window, .softcap = c->attn_softcap};
 }
 
-/* y = norm(x), statistics for the backward pass; and the gradient: dx += ..., n->dw->grad += ... where frozen is false. */
+/* y = norm(x), statistics for the backward pass; and the gradient: dx += ..., n->dw += ... where frozen is false. */
 static inline int64_t norm_stats(const struct model_config *c) { return c->family->layernorm ? 2 : 1; }
 void norm_forward(const struct model_config *c, const struct norm *n, void *y, enum dtype yt, float *stat, const void *x,
                   enum dtype xt, int64_t rows, int64_t width);
@@ -182,18 +195,26 @@ void linear_run(const struct model *m, const struct adapter *a, int64_t layer, e
                 const void *x, void *lora_t, int64_t rows, bool accumulate, const struct block_scratch *s, const uint64_t *key);
 void lora_drop(const struct adapter *a, int64_t layer, enum linear_id id, void *out, const void *x, enum dtype t, const uint64_t *key,
                int64_t rows, int64_t width);
-/* x1 -> acts->qkv: norm, projection, norms of q and k, RoPE at the tables' rows `turn`. */
-void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, const int32_t *turn, int64_t rows,
+/* x1 -> acts->qkv: norm, projection, norms of q and k, RoPE. */
+void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, const struct turns *turn, int64_t rows,
                const struct block_scratch *s, const uint64_t *key);
 /* acts->attn and x1 -> x2 -> x3: output projection, norm, MLP. x2 may be x1, x3 may be x2 (in place). */
 void block_rest(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, float *x3, int64_t rows,
                 const struct block_scratch *s, const uint64_t *key);
 void mlp_activate(const struct model_config *c, void *y, const void *gate_up, enum dtype t, int64_t rows);
-/* Rows of q and k heads between (m, Q) and (m, H D) + (m, K D); and q, k, v head by head <-> q of all heads, then k, then v. */
+/* Norms of q (or k) in a layer, what each is taken over, and its part of the rows' heads. */
+static inline int64_t qk_norm_count(const struct model_config *c, bool keys) { return c->qk_norm != QK_NORM_EACH ? 1 : keys ? c->n_kv : c->n_head; }
+static inline int64_t qk_norm_width(const struct model_config *c, bool keys) { return c->qk_norm != QK_NORM_FULL ? c->head_dim : keys ? kv_width(c) : q_width(c); }
+/* Rows of q or k heads between (m, Q) and (m, H D), or (H, m, D) where each head has its own norm; q, k, v head by head <-> q of all heads, then k, then v;
+ * neighbours of each q and k head <-> pairs half a head apart. */
 void heads_gather(const struct model_config *c, void *heads, const void *qkv, enum dtype t, int64_t rows, bool keys);
 void heads_scatter(const struct model_config *c, void *qkv, const void *heads, enum dtype t, int64_t rows, bool keys);
 void heads_join(const struct model_config *c, void *qkv, const void *split, enum dtype t, int64_t rows);
 void heads_split(const struct model_config *c, void *split, const void *qkv, enum dtype t, int64_t rows);
+void heads_unpair(const struct model_config *c, void *qkv, enum dtype t, int64_t rows);
+void heads_pair(const struct model_config *c, void *qkv, enum dtype t, int64_t rows);
+/* The norm that the MLP's input passes. */
+static inline enum norm_id mlp_norm(const struct model_config *c) { return c->shared_norm ? NORM_ATTENTION : NORM_MLP; }
 
 /* Layer's activations for rows; keep: with what backward needs (else the residual is one buffer that all layers share, given as x). */
 size_t layer_acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep);

@@ -54,11 +54,12 @@ static int add_param(struct model *m, const char *name, const struct tensor *t, 
     return SAIL_OK;
 }
 
-/* A vector in f32: norms and biases. */
-static int load_vector(struct model *m, const char *name, int64_t n, float **out, struct param **param, sail_err *err)
+/* A vector in f32 (columns 0), or a small matrix: norms and biases. */
+static int load_values(struct model *m, const char *name, int64_t rows, int64_t columns, float **out, struct param **param, sail_err *err)
 {
     const struct tensor *t = NULL;
-    int rc = find(m, name, n, 0, &t, err);
+    const int64_t n = columns ? rows * columns : rows;
+    int rc = find(m, name, rows, columns, &t, err);
     if (rc) return rc;
     if (m->options.train_full) {
         if (!(rc = add_param(m, name, t, param, err))) *out = (*param)->value;
@@ -69,13 +70,50 @@ static int load_vector(struct model *m, const char *name, int64_t n, float **out
     return weights_load(m->file, t, *out, DTYPE_F32, err);
 }
 
+static int load_vector(struct model *m, const char *name, int64_t n, float **out, struct param **param, sail_err *err) { return load_values(m, name, n, 0, out, param, err); }
+
 static int load_norm(struct model *m, const char *module, int64_t n, struct norm *out, sail_err *err)
 {
     char name[NAME_SIZE + 8];
+    struct param *w = NULL, *b = NULL;
+    const bool bias = m->config.family->layernorm && !m->config.family->norm_without_bias;
     snprintf(name, sizeof name, "%s.weight", module);
-    int rc = load_vector(m, name, n, &out->w, &out->dw, err);
+    int rc = load_vector(m, name, n, &out->w, &w, err);
     snprintf(name, sizeof name, "%s.bias", module);
-    return rc || !m->config.family->layernorm ? rc : load_vector(m, name, n, &out->b, &out->db, err);
+    if (!rc && bias) rc = load_vector(m, name, n, &out->b, &b, err);
+    out->dw = w ? w->grad : NULL;
+    out->db = b ? b->grad : NULL;
+    return rc;
+}
+
+/* A weight for each head: all in one matrix, or each a tensor of its own where the module's name has a '*'. They have no bias. */
+static int load_norms_of_heads(struct model *m, const char *module, int64_t n_head, struct norm *out, sail_err *err)
+{
+    const int64_t d = m->config.head_dim;
+    const char *star = strchr(module, '*');
+    char name[NAME_SIZE + 32];
+    struct param *p = NULL;
+    float *w = NULL;
+    int rc = SAIL_OK;
+    snprintf(name, sizeof name, "%s.weight", module);
+    if (!star) rc = load_values(m, name, n_head, d, &w, &p, err);
+    for (int64_t h = 0; !rc && h < n_head; h++) {
+        if (star) snprintf(name, sizeof name, "%.*s%lld%s.weight", (int)(star - module), module, (long long)h, star + 1);
+        if (star) rc = load_vector(m, name, d, &w, &p, err);
+        out[h] = (struct norm){.w = w + (star ? 0 : h * d), .dw = p ? p->grad + (star ? 0 : h * d) : NULL};
+    }
+    return rc;
+}
+
+static int load_qk_norm(struct model *m, int64_t i, bool keys, struct norm **out, sail_err *err)
+{
+    const struct model_config *c = &m->config;
+    const int64_t n = qk_norm_count(c, keys);
+    char module[NAME_SIZE];
+    module_name(module, m, m->prefix, i, keys ? c->family->k_norm : c->family->q_norm);
+    int rc = model_own(m, (size_t)n, sizeof **out, out, err);
+    if (rc) return rc;
+    return c->qk_norm == QK_NORM_EACH ? load_norms_of_heads(m, module, n, *out, err) : load_norm(m, module, qk_norm_width(c, keys), *out, err);
 }
 
 /* One part of a product: trained (f32 master), mapped as the file has it, or read into memory. */
@@ -185,16 +223,12 @@ static int load_layer(struct model *m, int64_t i, sail_err *err)
     char module[NAME_SIZE];
     int rc = SAIL_OK;
     for (int k = 0; !rc && k < NORM_COUNT; k++) {
-        if (!f->norm[k]) continue;
+        if (!f->norm[k] || (k == NORM_MLP && c->shared_norm)) continue;
         module_name(module, m, m->prefix, i, f->norm[k]);
         rc = load_norm(m, module, c->hidden, &l->norm[k], err);
     }
-    if (!rc && f->qk_norm) {
-        module_name(module, m, m->prefix, i, f->q_norm);
-        rc = load_norm(m, module, f->qk_norm == QK_NORM_HEAD ? c->head_dim : q_width(c), &l->q_norm, err);
-        module_name(module, m, m->prefix, i, f->k_norm);
-        if (!rc) rc = load_norm(m, module, f->qk_norm == QK_NORM_HEAD ? c->head_dim : kv_width(c), &l->k_norm, err);
-    }
+    if (!rc && c->qk_norm) rc = load_qk_norm(m, i, false, &l->q_norm, err);
+    if (!rc && c->qk_norm) rc = load_qk_norm(m, i, true, &l->k_norm, err);
     for (int id = 0; !rc && id < LINEAR_COUNT; id++) rc = load_linear(m, i, (enum linear_id)id, err);
     return rc;
 }
@@ -250,7 +284,7 @@ static int load_all(struct model *m, sail_err *err)
     const struct family *f = c->family;
     char name[NAME_SIZE];
     int rc = mem_alloc(&m->layer, (size_t)c->n_layer, sizeof *m->layer, err);
-    if (!rc) rc = mem_alloc(&m->param, (size_t)c->n_layer * 24 + 8, sizeof *m->param, err);
+    if (!rc) rc = mem_alloc(&m->param, (size_t)(c->n_layer * (24 + c->n_head + c->n_kv)) + 8, sizeof *m->param, err);
     if (rc) return rc;
     m->prefix = f->prefix;
     if (!weights_find(m->file, top_name(m, f->embed, name))) { // gpt2's first files have no prefix
@@ -274,7 +308,7 @@ static void fill_facts(struct model *m)
     const struct model_config *c = &m->config;
     struct model_facts *f = &m->facts;
     *f = (struct model_facts){.vocab = c->vocab, .hidden = c->hidden, .n_layer = c->n_layer, .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->head_dim, .inter = c->inter,
-                              .max_position = c->max_position, .rope_switch = c->rope_switch, .n_eos = c->n_eos, .bos = c->bos, .pad = c->pad, .tied = c->tied, .reward_head = c->reward_head};
+                              .max_position = c->context, .rope_switch = c->rope_switch, .rope_dynamic = c->rope_dynamic, .n_eos = c->n_eos, .bos = c->bos, .pad = c->pad, .tied = c->tied, .reward_head = c->reward_head};
     snprintf(f->family, sizeof f->family, "%s", c->family->model_type);
     memcpy(f->eos, c->eos, sizeof f->eos);
     f->file_dtype = m->embed.part[0].dtype;
@@ -300,8 +334,8 @@ int model_open(struct model **out, const char *path, const struct model_options 
         m->config.score_name = "score";
         if (weights_find(m->file, "score.weight")) rc = err_set(err, SAIL_FAILED, "%s: a language model with a tensor 'score.weight'", path);
     }
-    // The constant is rounded as the weights that it multiplies are: to bf16 when they run in bf16.
-    if (!rc && o->compute == DTYPE_BF16) m->config.embed_scale = bf16_to_f32(f32_to_bf16(m->config.embed_scale));
+    // Gemma's constant is rounded as the weights that it multiplies are: to bf16 when they run in bf16.
+    if (!rc && o->compute == DTYPE_BF16 && m->config.family->embed_by_sqrt) m->config.embed_scale = bf16_to_f32(f32_to_bf16(m->config.embed_scale));
     if (!rc) rc = load_all(m, err);
     if (rc) {
         model_close(m);
@@ -337,9 +371,9 @@ int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int
 {
     if (n_prompt < 1) return err_set(err, SAIL_FAILED, "%s: the prompt has no tokens (and the tokenizer no BOS): nothing predicts the first one", what);
     if (n_tok < 1) return err_set(err, SAIL_FAILED, "%s: the completion has no tokens", what);
-    if (n_prompt + n_tok > m->config.max_position)
+    if (n_prompt + n_tok > m->config.context)
         return err_set(err, SAIL_FAILED, "%s: %lld tokens (prompt %lld, completion %lld) are more than the model's context of %lld", what, (long long)(n_prompt + n_tok),
-                       (long long)n_prompt, (long long)n_tok, (long long)m->config.max_position);
+                       (long long)n_prompt, (long long)n_tok, (long long)m->config.context);
     for (int64_t t = 0; t < n_prompt + n_tok; t++)
         if (ids[t] < 0 || ids[t] >= m->config.vocab)
             return err_set(err, SAIL_FAILED, "%s: token %lld is id %d, outside the model's vocabulary of %lld", what, (long long)t, (int)ids[t], (long long)m->config.vocab);

@@ -43,8 +43,10 @@ void model_close(struct model *m);
 
 struct model_facts {
     char family[32];
-    int64_t n_param, vocab, hidden, n_layer, n_head, n_kv, head_dim, inter, max_position;
-    int64_t rope_switch; /* past this length all positions of a sequence turn otherwise (LongRoPE); 0: no such length */
+    int64_t n_param, vocab, hidden, n_layer, n_head, n_kv, head_dim, inter;
+    int64_t max_position; /* longest sequence */
+    int64_t rope_switch;  /* past this length all positions of a sequence turn otherwise (LongRoPE, dynamic); 0: no such length */
+    bool rope_dynamic;    /* ... by every token anew */
     int32_t eos[8];
     int n_eos; /* generation_config.json first, else config.json */
     int32_t bos, pad; /* -1: none */

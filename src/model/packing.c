@@ -1,23 +1,32 @@
 #include "base/err.h"
 #include "model/internal.h"
 
+static int64_t longest_of(const struct sequences *s)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < s->n; i++)
+        if (s->n_prompt[i] + s->n_tok[i] > most) most = s->n_prompt[i] + s->n_tok[i];
+    return most;
+}
+
 /* Upper bounds without looking at groups: a few bytes a token. */
-size_t packing_bytes(const struct sequences *s)
+size_t packing_bytes(const struct model *m, const struct sequences *s)
 {
     size_t tokens = 0, targets = 0, n = (size_t)s->n;
     for (int64_t i = 0; i < s->n; i++) {
         tokens += (size_t)s->n_prompt[i] + (size_t)s->n_tok[i];
         targets += (size_t)s->n_tok[i];
     }
-    return arena_room(tokens * 4) * 3 + arena_room(tokens * 8) + arena_room(2 * n * sizeof(struct attn_segment)) + arena_room(targets * 4) * 2 +
+    return turns_bytes(m, (int64_t)tokens, longest_of(s)) + arena_room(tokens * 4) * 2 + arena_room(tokens * 8) + arena_room(2 * n * sizeof(struct attn_segment)) + arena_room(targets * 4) * 2 +
            arena_room((n + 1) * 8) + arena_room(n * 4) * 2;
 }
 
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i)
 {
     if (i == 0 || s->group[i] != s->group[i - 1] || s->n_prompt[i] != s->n_prompt[i - 1]) return false;
-    const int64_t limit = m->config.rope_switch;
-    return !limit || (s->n_prompt[i] + s->n_tok[i] > limit) == (s->n_prompt[i - 1] + s->n_tok[i - 1] > limit);
+    const int64_t limit = m->config.rope_switch, here = s->n_prompt[i] + s->n_tok[i], before = s->n_prompt[i - 1] + s->n_tok[i - 1];
+    if (!limit || (here <= limit && before <= limit)) return true;
+    return m->config.rope_dynamic ? here == before : here > limit && before > limit;
 }
 
 /* What names a sequence in random numbers: its tokens, so that neither the order of a batch nor its division changes a mask. */
@@ -38,10 +47,10 @@ struct rows {
 
 static void put_rows(struct packing *p, const struct model *m, struct rows r)
 {
+    turns_put(&p->turn, m, p->n_row, r.first, r.n, r.length);
     for (int64_t t = 0; t < r.n; t++) {
         p->id[p->n_row] = r.ids[t];
         p->pos[p->n_row] = (int32_t)(r.first + t);
-        p->turn[p->n_row] = rope_row(m, r.first + t, r.length);
         p->key[p->n_row++] = r.key + (uint64_t)(r.first + t);
     }
 }
@@ -55,7 +64,7 @@ static void put_targets(struct packing *p, const int32_t *completion, int64_t n_
     }
 }
 
-static int take(struct packing *p, struct arena *arena, const struct sequences *s, sail_err *err)
+static int take(struct packing *p, struct arena *arena, const struct model *m, const struct sequences *s, sail_err *err)
 {
     size_t tokens = 0, targets = 0;
     for (int64_t i = 0; i < s->n; i++) {
@@ -67,7 +76,7 @@ static int take(struct packing *p, struct arena *arena, const struct sequences *
     *p = (struct packing){.n_sequence = s->n, .tail = s->tail};
     p->id = arena_take(arena, tokens * sizeof *p->id);
     p->pos = arena_take(arena, tokens * sizeof *p->pos);
-    p->turn = arena_take(arena, tokens * sizeof *p->turn);
+    turns_take(&p->turn, m, arena, (int64_t)tokens, longest_of(s));
     p->key = arena_take(arena, tokens * sizeof *p->key);
     p->segment = arena_take(arena, 2 * (size_t)s->n * sizeof *p->segment);
     p->target_row = arena_take(arena, targets * sizeof *p->target_row);
@@ -81,7 +90,7 @@ static int take(struct packing *p, struct arena *arena, const struct sequences *
 
 int packing_make(struct packing *p, struct arena *arena, const struct model *m, const struct sequences *s, sail_err *err)
 {
-    int rc = take(p, arena, s, err);
+    int rc = take(p, arena, m, s, err);
     if (rc) return rc;
     int64_t prompt = 0;
     for (int64_t i = 0; i < s->n; i++) {

@@ -294,10 +294,11 @@ static int prepare(struct run *r, const struct policy *voice, sail_err *err)
     l->own = o->max_new_tokens;
     const int64_t positions = l->longest + o->max_new_tokens;
     for (int v = 0; v < r->n_voice; v++) {
-        const int64_t limit = model_facts(voice[v].model)->rope_switch;
-        if (!limit || positions <= limit) continue;
+        const struct model_facts *f = model_facts(voice[v].model);
+        const int64_t again = f->rope_dynamic ? positions : f->rope_switch + 1; // most rows of an answer that is computed again
+        if (!f->rope_switch || positions <= f->rope_switch) continue;
         l->own = positions; // an answer that crosses is stored whole
-        if (limit + 1 > l->prefill_rows) l->prefill_rows = limit + 1;
+        if (again > l->prefill_rows) l->prefill_rows = again;
     }
     rc = take_slots(s, l->n_slot, err);
     if (!rc) rc = take_answers(s, r->n_answer, o->max_new_tokens, r->n_voice > 1, err);

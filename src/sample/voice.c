@@ -79,7 +79,14 @@ void voice_logits(struct voice *v, const int64_t *slot, int64_t n)
     kv_logits(v->cache, v->policy, v->step_x, n, v->logits);
 }
 
-/* An answer that grows past the switch: all its positions turn otherwise from here on, so that everything is computed again. */
+/* Once past the switch (LongRoPE), or by every token past it (dynamic), all positions of an answer turn otherwise. */
+static bool turns_anew(const struct model_facts *f, int64_t n_prompt, int64_t length)
+{
+    if (!f->rope_switch || length <= f->rope_switch) return false;
+    return f->rope_dynamic || (n_prompt <= f->rope_switch && length == f->rope_switch + 1);
+}
+
+/* Everything is computed again. */
 static void prefill_again(struct voice *v, const struct going *g, int64_t row)
 {
     const int64_t C = model_facts(v->policy.model)->hidden, n_prompt = g->prompt->n, n = g->answer->n;
@@ -97,7 +104,7 @@ void voice_advance(struct voice *v, const struct cache_layout *l, const struct g
     int64_t steps = 0;
     for (const struct going *g = going; g < going + n; g++) {
         const int64_t start = l->n_slot * l->longest + g->slot * l->own, n_prompt = g->prompt->n, n_answer = g->answer->n;
-        if (f->rope_switch && n_prompt <= f->rope_switch && n_prompt + n_answer == f->rope_switch + 1) {
+        if (turns_anew(f, n_prompt, n_prompt + n_answer)) {
             prefill_again(v, g, start);
             continue;
         }

@@ -23,7 +23,7 @@ struct voice {
     int64_t n_slot;
     float *x, *place_x;         /* (n_slot, C) rows that predict the next token: of each slot, of each prefilled prompt */
     float *step_x, *logits;     /* (n_slot, C), (n_slot, V) of one pass */
-    bool *whole;                /* (n_slot) the prompt's rows are among the answer's own: past LongRoPE's switch nothing of the prefill holds */
+    bool *whole;                /* (n_slot) the prompt's rows are among the answer's own: past the length where all positions turn otherwise nothing of the prefill holds */
     struct attn_cache_row *row; /* (n_slot) */
     int64_t *slot;              /* (n_slot) */
     int32_t *token;             /* (n_slot) */
