@@ -39,6 +39,28 @@ static const struct gguf_name qwen_names[] = {
     {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
     {0},
 };
+static const struct gguf_name olmo2_names[] = {
+    LLAMA_ENDS,
+    PLAIN_QK,
+    LLAMA_VO,
+    LLAMA_MLP,
+    {"blk.*.post_attention_norm", "model.layers.*.post_attention_layernorm", LAYOUT_SAME},
+    {"blk.*.post_ffw_norm", "model.layers.*.post_feedforward_layernorm", LAYOUT_SAME},
+    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_SAME},
+    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
+    {0},
+};
+static const struct gguf_name stablelm_names[] = {LLAMA_ENDS, LLAMA_NORMS, PLAIN_QK, LLAMA_VO, LLAMA_MLP, {0}};
+static const struct gguf_name cohere_names[] = { // rotary pairs are neighbours in both
+    LLAMA_ENDS,
+    {"blk.*.attn_norm", "model.layers.*.input_layernorm", LAYOUT_SAME},
+    PLAIN_QK,
+    LLAMA_VO,
+    LLAMA_MLP,
+    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_SAME},
+    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
+    {0},
+};
 static const struct gguf_name phi3_names[] = {
     LLAMA_ENDS,
     LLAMA_NORMS,
@@ -87,13 +109,23 @@ static const struct gguf_name gpt2_names[] = {
 
 static const struct gguf_arch archs[] = {
     {.arch = "llama", .model_type = "llama", .architecture = "LlamaForCausalLM", .names = llama_names, .act_key = "hidden_act", .act = "silu",
-     .eps = 1e-6, .theta = 10000, .max_position = 2048},
+     .eps = 1e-6, .theta = 10000, .max_position = 2048, .attention_bias = true, .mlp_bias = true},
     {.arch = "llama", .model_type = "mistral", .architecture = "MistralForCausalLM", .names = llama_names, .act_key = "hidden_act",
      .act = "silu", .eps = 1e-6, .theta = 10000, .kv = 8, .max_position = 131072},
     {.arch = "qwen2", .model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .names = qwen_names, .act_key = "hidden_act", .act = "silu",
      .eps = 1e-6, .theta = 10000, .kv = 32, .max_position = 32768},
     {.arch = "qwen3", .model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .names = qwen_names, .act_key = "hidden_act", .act = "silu",
-     .eps = 1e-6, .theta = 10000, .kv = 32, .head_dim = 128, .max_position = 32768},
+     .eps = 1e-6, .theta = 10000, .kv = 32, .head_dim = 128, .max_position = 32768, .attention_bias = true},
+    {.arch = "smollm3", .model_type = "smollm3", .architecture = "SmolLM3ForCausalLM", .names = llama_names, .act_key = "hidden_act", .act = "silu",
+     .eps = 1e-6, .theta = 2e6, .kv = 4, .max_position = 32768, .tied = true},
+    {.arch = "olmo2", .model_type = "olmo2", .architecture = "Olmo2ForCausalLM", .names = olmo2_names, .act_key = "hidden_act", .act = "silu",
+     .eps = 1e-5, .theta = 10000, .max_position = 2048},
+    {.arch = "granite", .model_type = "granite", .architecture = "GraniteForCausalLM", .names = llama_names, .act_key = "hidden_act", .act = "silu",
+     .eps = 1e-6, .theta = 10000, .max_position = 2048, .attention_bias = true, .mlp_bias = true},
+    {.arch = "stablelm", .model_type = "stablelm", .architecture = "StableLmForCausalLM", .names = stablelm_names, .act_key = "hidden_act", .act = "silu",
+     .eps = 1e-5, .theta = 10000, .kv = 32, .max_position = 4096, .partial = 0.25, .layer_norm = true},
+    {.arch = "command-r", .model_type = "cohere", .architecture = "CohereForCausalLM", .names = cohere_names, .act_key = "hidden_act", .act = "silu",
+     .eps = 1e-5, .theta = 5e5, .max_position = 8192, .tied = true, .layer_norm = true},
     {.arch = "phi3", .model_type = "phi3", .architecture = "Phi3ForCausalLM", .names = phi3_names, .act_key = "hidden_act", .act = "silu",
      .eps = 1e-5, .theta = 10000, .max_position = 4096},
     {.arch = "gemma2", .model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .names = gemma_names, .act_key = "hidden_activation",
@@ -101,9 +133,9 @@ static const struct gguf_arch archs[] = {
     {.arch = "gemma3", .model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .names = gemma_names, .act_key = "hidden_activation",
      .act = "gelu_pytorch_tanh", .eps = 1e-6, .theta = 1e6, .kv = 4, .head_dim = 256, .max_position = 131072, .tied = true},
     {.arch = "gptneox", .model_type = "gpt_neox", .architecture = "GPTNeoXForCausalLM", .names = gptneox_names, .act_key = "hidden_act",
-     .act = "gelu", .eps = 1e-5, .theta = 10000, .max_position = 2048, .layer_norm = true},
+     .act = "gelu", .eps = 1e-5, .theta = 10000, .max_position = 2048, .partial = 0.25, .layer_norm = true, .multi_head = true},
     {.arch = "gpt2", .model_type = "gpt2", .architecture = "GPT2LMHeadModel", .names = gpt2_names, .act_key = "activation_function",
-     .act = "gelu_new", .eps = 1e-5, .theta = 10000, .max_position = 1024, .tied = true, .layer_norm = true},
+     .act = "gelu_new", .eps = 1e-5, .theta = 10000, .max_position = 1024, .tied = true, .layer_norm = true, .multi_head = true},
 };
 enum { N_ARCHS = sizeof archs / sizeof *archs };
 
@@ -121,7 +153,7 @@ const struct gguf_arch *gguf_arch_of_model_type(const char *model_type)
     return NULL;
 }
 
-const char *gguf_arch_list(void) { return "llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3_text, gpt_neox or gpt2"; }
+const char *gguf_arch_list(void) { return "llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, stablelm, cohere, phi3, gemma2, gemma3_text, gpt_neox or gpt2"; }
 
 /* Does `name` (its first n bytes) match the pattern? The digits for '*' go to layer. */
 static bool matches(const char *pattern, const char *name, size_t n, char layer[12])

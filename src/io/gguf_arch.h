@@ -28,14 +28,17 @@ struct gguf_arch {
     /* config.json: what the class assumes where the key is absent (formats of transformers' configuration classes) */
     const char *act_key, *act;
     double eps, theta;
+    double partial;                     /* share of a head that turns; 0: always the whole head */
     int64_t head_dim, kv, max_position; /* head_dim 0: hidden / heads; kv 0: heads */
     bool tied, layer_norm;              /* layer_norm: LayerNorm with its own key, else RMSNorm */
+    bool multi_head;                    /* a key for each query; no head_dim */
+    bool attention_bias, mlp_bias;      /* the config may ask for biases */
 };
 
 /* NULL: not known. Of several model types that share an arch (llama, mistral) the first is found by gguf_arch_find. */
 const struct gguf_arch *gguf_arch_find(const char *arch);
 const struct gguf_arch *gguf_arch_of_model_type(const char *model_type);
-const char *gguf_arch_list(void); /* "llama, qwen2, ..." for messages */
+const char *gguf_arch_list(void); /* "llama, qwen2, ...": model types, for messages */
 
 /* Fresh strings, or NULL when the architecture has no such tensor. *layout is set then. */
 char *gguf_name_to_hf(const struct gguf_arch *a, const char *name, enum gguf_layout *layout);

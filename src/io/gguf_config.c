@@ -158,7 +158,7 @@ static void put_rope(struct reader *r, int64_t head_dim)
     if (is(r, "phi3")) put_int(r, "original_max_position_embeddings", original);
     if (is(r, "gptneox"))
         put_real(r, "rotary_pct", (double)turned / (double)head_dim);
-    else if (turned != head_dim)
+    else if (turned != head_dim || r->a->partial > 0)
         put_real(r, "partial_rotary_factor", (double)turned / (double)head_dim);
     free(divisor);
     free(shorter);
@@ -175,16 +175,17 @@ static void put_biases(struct reader *r)
     const bool q = has_tensor(r, "blk.0.attn_q.bias"), k = has_tensor(r, "blk.0.attn_k.bias"), v = has_tensor(r, "blk.0.attn_v.bias"),
                o = has_tensor(r, "blk.0.attn_output.bias"), mlp = has_tensor(r, "blk.0.ffn_up.bias");
     const char *type = r->a->model_type;
-    const bool may = !strcmp(type, "llama") || !strcmp(type, "qwen3");
-    if (is(r, "gptneox") || is(r, "gpt2") || is(r, "phi3")) return;
-    const bool fits = is(r, "qwen2") ? q && k && v && !o : q == k && q == v && q == o && (!q || may);
-    if (!fits || (mlp && strcmp(type, "llama"))) {
+    const bool may = r->a->attention_bias;
+    if (r->a->multi_head || is(r, "phi3")) return;
+    const bool fits = is(r, "qwen2") ? q && k && v && !o : is(r, "stablelm") ? q == k && q == v && !o : q == k && q == v && q == o && (!q || may);
+    if (!fits || (mlp && !r->a->mlp_bias)) {
         r->rc = err_set(r->err, SAIL_FAILED, "%s: biases (q %d, k %d, v %d, output %d, mlp %d) are not those of a %s model", gguf_path(r->g), q, k, v,
                         o, mlp, type);
         return;
     }
     if (may) put_bool(r, "attention_bias", q);
-    if (!strcmp(type, "llama")) put_bool(r, "mlp_bias", mlp);
+    if (r->a->mlp_bias) put_bool(r, "mlp_bias", mlp);
+    if (is(r, "stablelm")) put_bool(r, "use_qkv_bias", q);
 }
 
 static void put_gemma(struct reader *r, int64_t hidden, int64_t heads, int64_t head_dim)
@@ -202,6 +203,15 @@ static void put_gemma(struct reader *r, int64_t hidden, int64_t heads, int64_t h
     put_real(r, "rope_local_base_freq", number(r, "rope.freq_base_swa", 10000));
 }
 
+/* llama.cpp's attention scale is 1 / sqrt(head) where the file has none. */
+static void put_multipliers(struct reader *r, int64_t head_dim)
+{
+    put_real(r, "attention_multiplier", number(r, "attention.scale", 1 / sqrt((double)head_dim)));
+    put_real(r, "embedding_multiplier", number(r, "embedding_scale", 1));
+    put_real(r, "residual_multiplier", number(r, "residual_scale", 1));
+    put_real(r, "logits_scaling", number(r, "logit_scale", 1));
+}
+
 static void put_window(struct reader *r)
 {
     const int64_t window = integer(r, "attention.sliding_window", 0);
@@ -211,6 +221,14 @@ static void put_window(struct reader *r)
     } else if (window && !r->rc) {
         r->rc = err_set(r->err, SAIL_FAILED, "%s: %s.attention.sliding_window %lld is not supported", gguf_path(r->g), r->a->arch, (long long)window);
     }
+}
+
+static void put_parallel(struct reader *r)
+{
+    char name[160];
+    bool parallel = true;
+    gguf_bool(r->g, full_key(r, name, "use_parallel_residual"), &parallel);
+    put_bool(r, "use_parallel_residual", parallel);
 }
 
 static void put_sizes(struct reader *r, const struct gguf_tensor *embed)
@@ -230,22 +248,25 @@ static void put_sizes(struct reader *r, const struct gguf_tensor *embed)
     put_int(r, gpt2 ? "n_head" : "num_attention_heads", heads);
     put_int(r, gpt2 ? "n_positions" : "max_position_embeddings", integer(r, "context_length", -1));
     put_int(r, "vocab_size", embed->dim[1]);
-    if (r->a->layer_norm) {
+    if (r->a->layer_norm)
         put_real(r, gpt2 ? "layer_norm_epsilon" : "layer_norm_eps", number(r, "attention.layer_norm_epsilon", r->a->eps));
-    } else {
+    else
+        put_real(r, "rms_norm_eps", number(r, "attention.layer_norm_rms_epsilon", r->a->eps));
+    if (!r->a->multi_head) {
         put_int(r, "num_key_value_heads", integer(r, "attention.head_count_kv", heads));
         put_int(r, "head_dim", head_dim);
-        put_real(r, "rms_norm_eps", number(r, "attention.layer_norm_rms_epsilon", r->a->eps));
     }
-    if (is(r, "gptneox")) {
-        bool parallel = true;
-        gguf_bool(r->g, "gptneox.use_parallel_residual", &parallel);
-        put_bool(r, "use_parallel_residual", parallel);
+    if (is(r, "gptneox") || is(r, "stablelm")) put_parallel(r);
+    if (is(r, "smollm3")) put_int(r, "no_rope_layer_interval", 4); // llama.cpp knows no other
+    if (is(r, "granite")) put_multipliers(r, head_dim);
+    if (is(r, "command-r")) {
+        put_real(r, "logit_scale", number(r, "logit_scale", 1));
+        put_bool(r, "use_qk_norm", has_tensor(r, "blk.0.attn_q_norm.weight"));
     }
     if (!gpt2) put_rope(r, head_dim);
     if (is(r, "gemma2") || is(r, "gemma3"))
         put_gemma(r, hidden, heads, head_dim);
-    else if (!r->a->layer_norm)
+    else if (!r->a->multi_head)
         put_window(r);
 }
 
@@ -286,7 +307,7 @@ int gguf_config_read(const struct gguf *g, const struct gguf_arch **arch, json_t
     const struct gguf_tensor *embed = gguf_tensor_find(g, "token_embd.weight");
     struct reader r = {.g = g, .a = gguf_arch_find(name), .err = err};
     if (!r.a)
-        return err_set(err, SAIL_FAILED, "%s: general.architecture '%.60s' is not supported: expected llama, qwen2, qwen3, phi3, gemma2, gemma3, gptneox or gpt2",
+        return err_set(err, SAIL_FAILED, "%s: general.architecture '%.60s' is not supported: expected llama, qwen2, qwen3, smollm3, olmo2, granite, stablelm, command-r, phi3, gemma2, gemma3, gptneox or gpt2",
                        gguf_path(g), name ? name : "(absent)");
     uint64_t parts = 1;
     if (gguf_u64(g, "split.count", &parts) && parts > 1)

@@ -154,11 +154,14 @@ static void put_yarn(struct maker *m, json_t *s, double original)
     if (number_in(m, s, "beta_slow", 1) != 1) put_f32(m, "rope.scaling.yarn_beta_slow", number_in(m, s, "beta_slow", 1));
 }
 
+static bool has_yarn(const struct maker *m) { return is(m, "llama") || is(m, "qwen2") || is(m, "qwen3") || is(m, "smollm3") || is(m, "olmo2") || is(m, "granite"); }
+
 static void put_rope(struct maker *m, struct gguf_model_keys *k, int64_t head_dim)
 {
     json_t *s = rope_object(m);
     const double theta = rope_theta(m, s);
-    double partial = number_in(m, m->config, "partial_rotary_factor", is(m, "gptneox") ? number_in(m, m->config, "rotary_pct", 0.25) : 1);
+    double partial = number_in(m, m->config, "rotary_pct", m->a->partial > 0 ? m->a->partial : 1);
+    partial = number_in(m, m->config, "partial_rotary_factor", partial);
     partial = number_in(m, s, "partial_rotary_factor", partial);
     const int64_t turned = (int64_t)((double)head_dim * partial), n = turned / 2;
     const int64_t longest = integer(m, "max_position_embeddings", m->a->max_position);
@@ -183,7 +186,7 @@ static void put_rope(struct maker *m, struct gguf_model_keys *k, int64_t head_di
         put_llama3(m, k, s, theta, n, original);
     } else if (!strcmp(type, "longrope") || (is(m, "phi3") && (!strcmp(type, "su") || !strcmp(type, "yarn")))) {
         put_longrope(m, k, s, n, original);
-    } else if (!strcmp(type, "yarn") && (is(m, "llama") || is(m, "qwen2") || is(m, "qwen3"))) {
+    } else if (!strcmp(type, "yarn") && has_yarn(m)) {
         put_yarn(m, s, original);
     } else {
         refuse(m, "rope scaling '%s' has no GGUF form for %s", type, m->a->model_type);
@@ -214,6 +217,35 @@ static void put_window(struct maker *m, int64_t n_layer)
     } else if (strcmp(m->a->model_type, "llama") && some_layer_slides(m, n_layer)) {
         refuse(m, "a sliding window in some layers has no GGUF form for %s", m->a->model_type);
     }
+}
+
+/* llama.cpp takes every fourth layer to have no rotary embedding. */
+static void check_smollm3_pattern(struct maker *m, int64_t n_layer)
+{
+    json_t *list = key(m, "no_rope_layers");
+    const int64_t interval = list ? 4 : integer(m, "no_rope_layer_interval", 4);
+    if (interval != 4 && interval <= n_layer) refuse(m, "no_rope_layer_interval %lld: expected 4", (long long)interval);
+    for (int64_t i = 0; json_is_array(list) && i < n_layer; i++) {
+        json_t *v = json_array_get(list, (size_t)i);
+        if ((json_is_true(v) || json_integer_value(v) != 0) != ((i + 1) % 4 != 0)) refuse(m, "no_rope_layers[%lld]: expected %d", (long long)i, (i + 1) % 4 != 0);
+    }
+    if (flag(m, "use_sliding_window", false) && key(m, "sliding_window")) refuse(m, "a sliding window has no GGUF form for smollm3");
+}
+
+static void put_multipliers(struct maker *m)
+{
+    put_f32(m, "attention.scale", number_in(m, m->config, "attention_multiplier", 1));
+    put_f32(m, "embedding_scale", number_in(m, m->config, "embedding_multiplier", 1));
+    put_f32(m, "residual_scale", number_in(m, m->config, "residual_multiplier", 1));
+    put_f32(m, "logit_scale", number_in(m, m->config, "logits_scaling", 1));
+}
+
+/* llama.cpp looks for norms of heads in models of 64 layers or more only (Command R+). */
+static void put_cohere(struct maker *m, int64_t n_layer)
+{
+    const bool norms = flag(m, "use_qk_norm", false);
+    if (norms != (n_layer >= 64)) refuse(m, "\"use_qk_norm\" %s has no GGUF form in a model of %lld layers", norms ? "true" : "false", (long long)n_layer);
+    put_f32(m, "logit_scale", number_in(m, m->config, "logit_scale", 0.0625));
 }
 
 /* The pattern that llama.cpp takes for granted: gemma2 every second layer, gemma3 five of six. */
@@ -260,6 +292,10 @@ static void check(struct maker *m)
         if (key(m, unknown[i])) refuse(m, "\"%s\" is not supported", unknown[i]);
     if (architecture && !strstr(architecture, "CausalLM") && !strstr(architecture, "LMHeadModel"))
         refuse(m, "architecture '%s' has no GGUF form: expected a ...ForCausalLM", architecture);
+    if (m->a->multi_head ? !flag(m, "attention_bias", true) : flag(m, "attention_bias", false) && !m->a->attention_bias && !is(m, "qwen2"))
+        refuse(m, "\"attention_bias\" %s has no GGUF form for %s", m->a->multi_head ? "false" : "true", m->a->model_type);
+    if (flag(m, "mlp_bias", false) && !m->a->mlp_bias) refuse(m, "\"mlp_bias\" true has no GGUF form for %s", m->a->model_type);
+    if (flag(m, "qk_layernorm", false)) refuse(m, "\"qk_layernorm\" has no GGUF form here");
     const char *act = json_string_value(key(m, m->a->act_key));
     if (act && strcmp(act, m->a->act)) refuse(m, "\"%s\" '%s': expected %s", m->a->act_key, act, m->a->act);
 }
@@ -275,8 +311,8 @@ static void put_sizes(struct maker *m, struct gguf_model_keys *k)
     if (m->rc) return;
     int64_t default_kv = m->a->kv && m->a->kv < heads ? m->a->kv : heads;
     if (json_object_get(m->config, "num_key_value_heads") && !key(m, "num_key_value_heads")) default_kv = heads; // null
-    const int64_t kv = m->a->layer_norm ? heads : integer(m, "num_key_value_heads", default_kv);
-    const int64_t head_dim = m->a->layer_norm ? hidden / heads : integer(m, "head_dim", m->a->head_dim ? m->a->head_dim : hidden / heads);
+    const int64_t kv = m->a->multi_head ? heads : integer(m, "num_key_value_heads", default_kv);
+    const int64_t head_dim = m->a->multi_head ? hidden / heads : integer(m, "head_dim", m->a->head_dim ? m->a->head_dim : hidden / heads);
     k->heads = (struct gguf_heads){heads, kv};
     put_u32(m, "block_count", k->n_layer);
     put_u32(m, "context_length", integer(m, gpt2 ? "n_positions" : "max_position_embeddings", m->a->max_position));
@@ -285,20 +321,25 @@ static void put_sizes(struct maker *m, struct gguf_model_keys *k)
     put_u32(m, "attention.head_count", heads);
     put_u32(m, "attention.head_count_kv", kv);
     put_u32(m, "vocab_size", k->vocab);
-    if (m->a->layer_norm) {
+    if (m->a->layer_norm)
         put_f32(m, "attention.layer_norm_epsilon", number_in(m, m->config, gpt2 ? "layer_norm_epsilon" : "layer_norm_eps", m->a->eps));
-    } else {
+    else
         put_f32(m, "attention.layer_norm_rms_epsilon", number_in(m, m->config, "rms_norm_eps", m->a->eps));
+    if (!m->a->multi_head) {
         put_u32(m, "attention.key_length", head_dim);
         put_u32(m, "attention.value_length", head_dim);
     }
     if (is(m, "gptneox")) gguf_put_bool(m->w, "gptneox.use_parallel_residual", flag(m, "use_parallel_residual", true));
+    if (is(m, "stablelm")) gguf_put_bool(m->w, "stablelm.use_parallel_residual", flag(m, "use_parallel_residual", false));
+    if (is(m, "granite")) put_multipliers(m);
+    if (is(m, "smollm3")) check_smollm3_pattern(m, k->n_layer);
+    if (is(m, "command-r")) put_cohere(m, k->n_layer);
     if (gpt2 && (flag(m, "scale_attn_by_inverse_layer_idx", false) || !flag(m, "scale_attn_weights", true)))
         refuse(m, "scale_attn_by_inverse_layer_idx or no scale_attn_weights: no GGUF form");
     if (!gpt2) put_rope(m, k, head_dim);
     if (is(m, "gemma2") || is(m, "gemma3"))
         put_gemma(m, hidden, heads, head_dim, k->n_layer);
-    else if (!m->a->layer_norm)
+    else if (!m->a->multi_head)
         put_window(m, k->n_layer);
 }
 

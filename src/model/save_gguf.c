@@ -28,11 +28,19 @@ struct gguf_save {
 
 static enum dtype dtype_of(uint32_t ggml) { return ggml == GGML_F16 ? DTYPE_F16 : ggml == GGML_BF16 ? DTYPE_BF16 : DTYPE_F32; }
 
-/* Vectors and learned positions are f32, as llama.cpp's operations want them; rows that do not fill blocks of 32 are f16 in a Q8_0 file, as its converter writes them. */
+static bool is_norm(const char *name)
+{
+    static const char end[] = "_norm.weight";
+    const size_t n = strlen(name), m = sizeof end - 1;
+    return n > m && !strcmp(name + n - m, end);
+}
+
+/* Vectors, norms and learned positions are f32, as llama.cpp's operations want them; rows that do not fill blocks of 32 are f16 in a Q8_0 file, as its converter
+ * writes them. */
 static uint32_t type_of(const struct tensor *t, const struct gguf_tensor *g, int dtype)
 {
     const enum dtype d = dtype == SAVE_AS_IS ? t->dtype : (enum dtype)dtype;
-    if (t->n_dim == 1 || !strcmp(g->name, "position_embd.weight")) return GGML_F32;
+    if (t->n_dim == 1 || is_norm(g->name) || !strcmp(g->name, "position_embd.weight")) return GGML_F32;
     if (dtype == SAVE_Q8_0) return g->dim[0] % 32 ? GGML_F16 : GGML_Q8_0;
     return d == DTYPE_F32 ? GGML_F32 : d == DTYPE_F16 ? GGML_F16 : GGML_BF16;
 }

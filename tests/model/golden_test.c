@@ -207,7 +207,7 @@ static void golden_cases(void **state)
 {
     (void)state;
     static const char *const names[] = {"llama-gqa", "lora-llama", "qwen2-seqcls", "phi3-longrope", "gemma2", "gemma3", "gpt2", "gpt-neox", "olmo2", "smollm3",
-                                        "llama-dynamic", "llama-relu", "neox-odd", "stablelm-12b", "lora-stablelm", "granite-bias", "cohere-norms"};
+                                        "llama-dynamic", "llama-relu", "neox-odd", "smollm3-four", "stablelm-bias", "stablelm-12b", "lora-stablelm", "granite-bias", "cohere", "cohere-norms"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[4200];
         snprintf(path, sizeof path, "%s/%s", repo_path("tests/golden/cases"), names[i]);
