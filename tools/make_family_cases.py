@@ -87,6 +87,8 @@ CASES = {  # name: (model type, config fields); "lora" is for peft, "raw" goes i
     "gemma2-no-caps": ("gemma2", dict(attn_logit_softcapping=None, final_logit_softcapping=None, sliding_window=3)),
     "gemma2-layers": ("gemma2", dict(num_hidden_layers=3, layer_types=[F, S, S], sliding_window=5, attention_bias=True, tie_word_embeddings=False)),
     "gemma2-gelu": ("gemma2", dict(hidden_activation="gelu", rope_parameters=LINEAR, sliding_window=40)),
+    "gemma2-scale": ("gemma2", dict(head_dim=12, query_pre_attn_scalar=12, sliding_window=5, num_attention_heads=4, num_key_value_heads=2)),
+    "gemma3-six": ("gemma3_text", dict(num_hidden_layers=7, head_dim=10, query_pre_attn_scalar=10, sliding_window=6, num_attention_heads=3, num_key_value_heads=1)),
     "gemma3": ("gemma3_text", dict(num_hidden_layers=5, layer_types=[S, S, F, S, F], sliding_window=4, raw={"final_logit_softcapping": 7.0})),
     "gemma3-pattern": ("gemma3_text", dict(num_hidden_layers=4, sliding_window_pattern=2, sliding_window=6, attention_bias=True, tie_word_embeddings=False,
                                            rope_parameters={S: {"rope_type": "default", "rope_theta": 8000.0}, F: LLAMA3})),

@@ -115,7 +115,7 @@ static const struct gguf_arch archs[] = {
     {.arch = "qwen2", .model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .names = qwen_names, .act_key = "hidden_act", .act = "silu",
      .eps = 1e-6, .theta = 10000, .kv = 32, .max_position = 32768},
     {.arch = "qwen3", .model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .names = qwen_names, .act_key = "hidden_act", .act = "silu",
-     .eps = 1e-6, .theta = 10000, .kv = 32, .head_dim = 128, .max_position = 32768, .attention_bias = true},
+     .eps = 1e-6, .theta = 10000, .kv = 32, .head_dim = 128, .max_position = 32768},
     {.arch = "smollm3", .model_type = "smollm3", .architecture = "SmolLM3ForCausalLM", .names = llama_names, .act_key = "hidden_act", .act = "silu",
      .eps = 1e-6, .theta = 2e6, .kv = 4, .max_position = 32768, .tied = true},
     {.arch = "olmo2", .model_type = "olmo2", .architecture = "Olmo2ForCausalLM", .names = olmo2_names, .act_key = "hidden_act", .act = "silu",

@@ -194,9 +194,10 @@ static void put_gemma(struct reader *r, int64_t hidden, int64_t heads, int64_t h
     const bool largest = is(r, "gemma2") ? layers == 46 : layers == 62; // 27B: the scale is by hidden / heads
     put_int(r, "query_pre_attn_scalar", largest ? hidden / heads : head_dim);
     put_int(r, "sliding_window", integer(r, "attention.sliding_window", 4096));
-    if (has(r, "attn_logit_softcapping")) put_real(r, "attn_logit_softcapping", number(r, "attn_logit_softcapping", 50));
+    // Without its key a cap is Gemma 2's own, or none in Gemma 3.
+    if (is(r, "gemma2") || has(r, "attn_logit_softcapping")) put_real(r, "attn_logit_softcapping", number(r, "attn_logit_softcapping", 50));
     else put_null(r, "attn_logit_softcapping");
-    if (has(r, "final_logit_softcapping")) put_real(r, "final_logit_softcapping", number(r, "final_logit_softcapping", 30));
+    if (is(r, "gemma2") || has(r, "final_logit_softcapping")) put_real(r, "final_logit_softcapping", number(r, "final_logit_softcapping", 30));
     else put_null(r, "final_logit_softcapping");
     if (!is(r, "gemma3")) return;
     put_int(r, "sliding_window_pattern", 6);

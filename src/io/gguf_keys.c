@@ -142,7 +142,7 @@ static void put_longrope(struct maker *m, struct gguf_model_keys *k, json_t *s, 
 
 static void put_yarn(struct maker *m, json_t *s, double original)
 {
-    const double factor = number_in(m, s, "factor", 1), natural = factor > 1 ? 0.1 * log(factor) + 1 : 1;
+    const double factor = number_in(m, s, "factor", (double)integer(m, "max_position_embeddings", m->a->max_position) / original), natural = factor > 1 ? 0.1 * log(factor) + 1 : 1;
     if (number_in(m, s, "mscale", 0) != number_in(m, s, "mscale_all_dim", 0) || json_is_false(json_object_get(s, "truncate")) ||
         fabs(number_in(m, s, "attention_factor", natural) - natural) > 1e-9)
         refuse(m, "rope scaling yarn with mscale, truncate or attention_factor of its own has no GGUF form");
@@ -271,6 +271,9 @@ static void put_gemma(struct maker *m, int64_t hidden, int64_t heads, int64_t he
     if (scalar != want) refuse(m, "query_pre_attn_scalar %g: expected %g", scalar, want);
     check_gemma_pattern(m);
     put_u32(m, "attention.sliding_window", integer(m, "sliding_window", 4096));
+    // Where a file has no caps llama.cpp takes Gemma 2's own.
+    if (two && json_is_null(json_object_get(m->config, "attn_logit_softcapping"))) refuse(m, "\"attn_logit_softcapping\" null has no GGUF form for gemma2");
+    if (two && json_is_null(json_object_get(m->config, "final_logit_softcapping"))) refuse(m, "\"final_logit_softcapping\" null has no GGUF form for gemma2");
     const double attention = two ? number_in(m, m->config, "attn_logit_softcapping", 50) : number_in(m, m->config, "attn_logit_softcapping", 0);
     const double final = number_in(m, m->config, "final_logit_softcapping", two ? 30 : 0);
     if (attention > 0) put_f32(m, "attn_logit_softcapping", attention);
