@@ -13,6 +13,7 @@ Needs torch, transformers, peft.
 import argparse, json, math, pathlib, random, shutil, subprocess, sys, tempfile, warnings, zlib
 
 LENGTHS = [(5, 4, 7), (20, 24, 17), (7, 13, 12), (12, 6, 24), (3, 1, 2), (16, 8, 9)]  # tokens of prompt, chosen, rejected
+LONG = [(70, 130, 161), (150, 40, 1)]
 BARS = {"token": 5e-5, "gradient": 3e-5, "tensor": 6e-5}
 
 # ------------------------------------------------------------------------------------------------ cases
@@ -33,7 +34,7 @@ def neox(rope, partial=0.5):
     return rope | {"partial_rotary_factor": partial}
 
 
-CASES = {  # name: (model type, config fields); "lora" is for peft, "raw" goes into config.json as it stands, "std" scales the weights
+CASES = {  # name: (model type, config fields); "lora" is for peft, "raw" goes into config.json as it stands, "lengths" are of the rows
     "llama-mha": ("llama", dict(num_key_value_heads=None)),
     "llama-mqa": ("llama", dict(num_attention_heads=6, num_key_value_heads=1)),
     "llama-biases": ("llama", dict(attention_bias=True, mlp_bias=True)),
@@ -103,6 +104,13 @@ CASES = {  # name: (model type, config fields); "lora" is for peft, "raw" goes i
     "neox-no-bias": ("gpt_neox", dict(attention_bias=False, hidden_act="relu", tie_word_embeddings=True, rope_parameters=neox(LINEAR))),
     "neox-odd": ("gpt_neox", dict(vocab_size=96, num_hidden_layers=2, hidden_size=48, num_attention_heads=4, intermediate_size=28, hidden_act="gelu_new", use_parallel_residual=False, rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.25))),
     "neox-yarn": ("gpt_neox", dict(hidden_size=64, num_attention_heads=4, hidden_act="silu", rope_parameters=neox(YARN))),
+    "llama-long": ("llama", dict(max_position_embeddings=400, head_dim=80, lengths=LONG)),
+    "mistral-long": ("mistral", dict(max_position_embeddings=400, sliding_window=67, lengths=LONG)),
+    "gemma2-long": ("gemma2", dict(max_position_embeddings=400, sliding_window=33, lengths=LONG)),
+    "phi3-longer": ("phi3", dict(max_position_embeddings=400, num_attention_heads=4, num_key_value_heads=2, hidden_size=64, original_max_position_embeddings=160,
+                                 sliding_window=129, lengths=LONG, rope_parameters=longrope(8, partial_rotary_factor=1.0))),
+    "qwen3-long": ("qwen3", dict(max_position_embeddings=150, head_dim=18, lengths=LONG, rope_parameters=DYNAMIC)),
+    "gpt2-long": ("gpt2", dict(n_positions=300, lengths=LONG)),
     "neox-dynamic": ("gpt_neox", dict(hidden_size=48, num_attention_heads=3, max_position_embeddings=16, rope_parameters=neox(DYNAMIC | {"factor": 4.0}))),
     "stablelm": ("stablelm", dict(rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.5))),
     "stablelm-bias": ("stablelm", SMALL | dict(use_qkv_bias=True, rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.5))),
@@ -155,7 +163,7 @@ def sizes(kind, rng):
 def config_fields(name, seed):
     kind, options = CASES[name]
     rng = random.Random(f"{seed}/{name}")
-    fields = sizes(kind, rng) | {k: v for k, v in options.items() if k not in ("lora", "raw", "std")}
+    fields = sizes(kind, rng) | {k: v for k, v in options.items() if k not in ("lora", "raw", "lengths")}
     heads = fields.get("num_attention_heads")
     if fields.get("num_key_value_heads") and heads % fields["num_key_value_heads"]:
         fields["num_key_value_heads"] = 1
@@ -329,9 +337,9 @@ def greedy(model, prompt, eos, steps=12):
     return {"ids": ids, "finish": "eos" if ids[-1] == eos else "length", "logp": logp, "gap": gap}
 
 
-def make_rows(vocab, eos, gen):
+def make_rows(vocab, eos, table, gen):
     rows = []
-    for i, lengths in enumerate(LENGTHS):
+    for i, lengths in enumerate(table):
         prompt, chosen, rejected = (torch.randint(3, vocab, (n,), generator=gen).tolist() for n in lengths)
         if i % 2:
             chosen[-1] = rejected[-1] = eos
@@ -349,7 +357,7 @@ def truth(name, folder, gen):
     with keep_double():
         model = load(folder)
         eos = model.config.eos_token_id
-        rows = make_rows(model.config.vocab_size, eos, gen)
+        rows = make_rows(model.config.vocab_size, eos, CASES[name][1].get("lengths", LENGTHS), gen)
         scored, n, loss = [], 0, 0.0
         model.zero_grad()
         for r in rows:
