@@ -50,7 +50,16 @@ static const struct gguf_name olmo2_names[] = {
     {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
     {0},
 };
-static const struct gguf_name stablelm_names[] = {LLAMA_ENDS, LLAMA_NORMS, PLAIN_QK, LLAMA_VO, LLAMA_MLP, {0}};
+static const struct gguf_name stablelm_names[] = {
+    LLAMA_ENDS,
+    LLAMA_NORMS,
+    PLAIN_QK,
+    LLAMA_VO,
+    LLAMA_MLP,
+    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_layernorm.norms.#", LAYOUT_STACKED},
+    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_layernorm.norms.#", LAYOUT_STACKED},
+    {0},
+};
 static const struct gguf_name cohere_names[] = { // rotary pairs are neighbours in both
     LLAMA_ENDS,
     {"blk.*.attn_norm", "model.layers.*.input_layernorm", LAYOUT_SAME},
@@ -175,13 +184,25 @@ static char *fill(const char *pattern, const char *layer, const char *suffix)
     return star ? mem_printf("%.*s%s%s%s", (int)(star - pattern), pattern, layer, star + 1, suffix) : mem_printf("%s%s", pattern, suffix);
 }
 
+/* The same with a number where the pattern ends with '#'. */
+static bool matches_head(const char *pattern, const char *name, size_t n, char layer[12])
+{
+    size_t stem = n;
+    while (stem && strchr("0123456789", name[stem - 1])) stem--;
+    char *any = mem_printf("%.*s#", (int)stem, name);
+    const bool same = stem < n && matches(pattern, any, stem + 1, layer);
+    free(any);
+    return same;
+}
+
 static char *translate(const struct gguf_arch *a, const char *name, bool to_hf, enum gguf_layout *layout)
 {
     const char *suffix = strrchr(name, '.');
     char layer[12];
     if (!suffix || (strcmp(suffix, ".weight") && strcmp(suffix, ".bias"))) return NULL;
     for (const struct gguf_name *row = a->names; row->gguf; row++) {
-        if (!matches(to_hf ? row->gguf : row->hf, name, (size_t)(suffix - name), layer)) continue;
+        const size_t n = (size_t)(suffix - name);
+        if (row->layout == LAYOUT_STACKED && !to_hf ? !matches_head(row->hf, name, n, layer) : !matches(to_hf ? row->gguf : row->hf, name, n, layer)) continue;
         *layout = row->layout == LAYOUT_TRANSPOSED && suffix[1] == 'b' ? LAYOUT_SAME : row->layout;
         return fill(to_hf ? row->hf : row->gguf, layer, suffix);
     }
@@ -198,6 +219,12 @@ char *gguf_name_from_hf(const struct gguf_arch *a, const char *name, enum gguf_l
     found = translate(a, prefixed, false, layout);
     free(prefixed);
     return found;
+}
+
+char *hf_name_of_head(const char *name, int64_t head)
+{
+    const char *mark = strchr(name, '#');
+    return mem_printf("%.*s%lld%s", (int)(mark - name), name, (long long)head, mark + 1);
 }
 
 bool hf_name_is_buffer(const char *name)

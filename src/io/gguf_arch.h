@@ -15,10 +15,11 @@ enum gguf_layout {
     LAYOUT_QKV_HEADS,  /* folder: q, k, v of a head together; file: all q, all k, all v */
     LAYOUT_TRANSPOSED, /* folder: [in, out] */
     LAYOUT_PLUS_ONE,   /* the file's values are larger by one */
+    LAYOUT_STACKED,    /* folder: a vector for each head; file: the rows of one matrix */
 };
 
 struct gguf_name {
-    const char *gguf, *hf; /* without ".weight" or ".bias"; '*' stands for the layer's number */
+    const char *gguf, *hf; /* without ".weight" or ".bias"; '*' stands for the layer's number, '#' for the head's */
     enum gguf_layout layout;
 };
 
@@ -40,9 +41,10 @@ const struct gguf_arch *gguf_arch_find(const char *arch);
 const struct gguf_arch *gguf_arch_of_model_type(const char *model_type);
 const char *gguf_arch_list(void); /* "llama, qwen2, ...": model types, for messages */
 
-/* Fresh strings, or NULL when the architecture has no such tensor. *layout is set then. */
+/* Fresh strings, or NULL when the architecture has no such tensor. *layout is set then. A folder's name of LAYOUT_STACKED has a '#' still. */
 char *gguf_name_to_hf(const struct gguf_arch *a, const char *name, enum gguf_layout *layout);
 char *gguf_name_from_hf(const struct gguf_arch *a, const char *name, enum gguf_layout *layout);
+char *hf_name_of_head(const char *name, int64_t head); /* the number in place of '#' */
 /* Buffers of old folders that are no weights (masks, inverse frequencies). */
 bool hf_name_is_buffer(const char *name);
 

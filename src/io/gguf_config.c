@@ -185,7 +185,9 @@ static void put_biases(struct reader *r)
     }
     if (may) put_bool(r, "attention_bias", q);
     if (r->a->mlp_bias) put_bool(r, "mlp_bias", mlp);
-    if (is(r, "stablelm")) put_bool(r, "use_qkv_bias", q);
+    if (!is(r, "stablelm")) return;
+    put_bool(r, "use_qkv_bias", q);
+    put_bool(r, "qk_layernorm", has_tensor(r, "blk.0.attn_q_norm.weight"));
 }
 
 static void put_gemma(struct reader *r, int64_t hidden, int64_t heads, int64_t head_dim)

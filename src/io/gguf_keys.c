@@ -298,7 +298,6 @@ static void check(struct maker *m)
     if (m->a->multi_head ? !flag(m, "attention_bias", true) : flag(m, "attention_bias", false) && !m->a->attention_bias && !is(m, "qwen2"))
         refuse(m, "\"attention_bias\" %s has no GGUF form for %s", m->a->multi_head ? "false" : "true", m->a->model_type);
     if (flag(m, "mlp_bias", false) && !m->a->mlp_bias) refuse(m, "\"mlp_bias\" true has no GGUF form for %s", m->a->model_type);
-    if (flag(m, "qk_layernorm", false)) refuse(m, "\"qk_layernorm\" has no GGUF form here");
     const char *act = json_string_value(key(m, m->a->act_key));
     if (act && strcmp(act, m->a->act)) refuse(m, "\"%s\" '%s': expected %s", m->a->act_key, act, m->a->act);
 }

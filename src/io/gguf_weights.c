@@ -13,17 +13,34 @@ struct entry {
     struct tensor tensor; /* as the folder has it; the first member, so that a tensor leads back to its entry */
     const struct gguf_tensor *source;
     enum gguf_layout layout;
+    int64_t row; /* of the source, where each row is a tensor of the folder */
 };
 struct gguf_weights {
     struct gguf *g;
     struct gguf_heads heads;
     struct entry *entry;
     int64_t n;
+    size_t capacity;
 };
 
 static bool is_plain(uint32_t type) { return type == GGML_F32 || type == GGML_F16 || type == GGML_BF16; }
 
 static bool is_rope_factor(const char *name) { return !strncmp(name, "rope_f", 6); } // they became part of the config
+
+/* name is of all heads; each row becomes a tensor. */
+static int add_heads(struct gguf_weights *w, const struct gguf_tensor *t, const char *name, sail_err *err)
+{
+    if (t->n_dim != 2 || t->type != GGML_F32 || (t->dim[1] != w->heads.q && t->dim[1] != w->heads.k))
+        return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected F32 with a row for each of %lld (%lld key) heads, got %s, %d dims, second %lld", gguf_path(w->g), t->name,
+                       (long long)w->heads.q, (long long)w->heads.k, ggml_type_name(t->type), t->n_dim, (long long)t->dim[1]);
+    for (int64_t h = 0; h < t->dim[1]; h++) {
+        int rc = mem_grow(&w->entry, (size_t)w->n, &w->capacity, sizeof *w->entry, err);
+        if (rc) return rc;
+        const struct tensor one = {.name = hf_name_of_head(name, h), .dtype = DTYPE_F32, .n_dim = 1, .dim = {t->dim[0]}};
+        w->entry[w->n++] = (struct entry){.source = t, .layout = LAYOUT_STACKED, .row = h, .tensor = one};
+    }
+    return SAIL_OK;
+}
 
 static int add_tensor(struct gguf_weights *w, const struct gguf_arch *arch, const struct gguf_tensor *t, sail_err *err)
 {
@@ -31,6 +48,15 @@ static int add_tensor(struct gguf_weights *w, const struct gguf_arch *arch, cons
     char *name = gguf_name_to_hf(arch, t->name, &layout);
     const char *path = gguf_path(w->g);
     if (!name) return err_set(err, SAIL_FAILED, "%s: tensor '%s' is not known for architecture %s", path, t->name, arch->arch);
+    if (layout == LAYOUT_STACKED) {
+        int rc = add_heads(w, t, name, err);
+        free(name);
+        return rc;
+    }
+    if (mem_grow(&w->entry, (size_t)w->n, &w->capacity, sizeof *w->entry, err)) {
+        free(name);
+        return SAIL_FAILED;
+    }
     struct entry *e = &w->entry[w->n++];
     *e = (struct entry){.source = t, .layout = layout, .tensor = {.name = name, .n_dim = t->n_dim}};
     for (int i = 0; i < t->n_dim; i++) e->tensor.dim[i] = t->dim[layout == LAYOUT_TRANSPOSED ? i : t->n_dim - 1 - i];
@@ -57,7 +83,6 @@ static int open_all(struct gguf_weights *w, const char *path, const struct tenso
     w->heads.q = json_integer_value(heads);
     w->heads.k = kv ? json_integer_value(kv) : w->heads.q;
     const int64_t all = gguf_tensor_count(w->g);
-    rc = mem_alloc(&w->entry, (size_t)all, sizeof *w->entry, err);
     for (int64_t i = 0; !rc && i < all; i++)
         if (!is_rope_factor(gguf_tensor_at(w->g, i)->name)) rc = add_tensor(w, arch, gguf_tensor_at(w->g, i), err);
     if (!rc) rc = mem_alloc(list, (size_t)w->n, sizeof **list, err);
@@ -108,13 +133,13 @@ int gguf_weights_load(const struct gguf_weights *w, const struct tensor *t, void
     const struct entry *e = entry_of(t);
     const size_t size = dtype_size(dt);
     const bool transposed = e->layout == LAYOUT_TRANSPOSED;
-    const bool by_element = t->n_dim == 1 && e->layout != LAYOUT_SAME && e->layout != LAYOUT_PLUS_ONE;
+    const bool by_element = t->n_dim == 1 && e->layout != LAYOUT_SAME && e->layout != LAYOUT_PLUS_ONE && e->layout != LAYOUT_STACKED;
     const int64_t count = tensor_count(t), width = by_element ? 1 : e->source->dim[0], rows = width ? count / width : 0;
     char *to = dst;
     float *row;
     if (mem_alloc(&row, (size_t)width, sizeof *row, err)) return SAIL_FAILED;
     for (int64_t r = 0; r < rows; r++) {
-        file_row(e, transposed ? r : gguf_file_row(e->layout, w->heads, rows, r), width, row);
+        file_row(e, transposed ? r : e->row + gguf_file_row(e->layout, w->heads, rows, r), width, row);
         for (int64_t i = 0; e->layout == LAYOUT_PLUS_ONE && i < width; i++) row[i] -= 1;
         if (transposed) {
             for (int64_t i = 0; i < width; i++) tensor_convert(to + (size_t)(i * rows + r) * size, dt, &row[i], DTYPE_F32, 1);

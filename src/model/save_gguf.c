@@ -45,6 +45,28 @@ static uint32_t type_of(const struct tensor *t, const struct gguf_tensor *g, int
     return d == DTYPE_F32 ? GGML_F32 : d == DTYPE_F16 ? GGML_F16 : GGML_BF16;
 }
 
+/* Vectors of all heads in one matrix, where the first is met. */
+static int add_stacked(struct gguf_save *s, const struct tensor *t, char *name)
+{
+    enum gguf_layout layout;
+    char *any = gguf_name_to_hf(s->keys.arch, name, &layout), *first = hf_name_of_head(any, 0);
+    int64_t n = 0;
+    for (bool there = !strcmp(t->name, first); there; n += there) {
+        char *next = hf_name_of_head(any, n);
+        there = weights_find(s->policy.model->file, next) != NULL;
+        free(next);
+    }
+    if (n) {
+        s->source[s->n].tensor = t;
+        s->tensor[s->n++] = (struct gguf_tensor){.name = name, .n_dim = 2, .dim = {t->dim[0], n}, .type = GGML_F32};
+    } else {
+        free(name);
+    }
+    free(any);
+    free(first);
+    return SAIL_OK;
+}
+
 static int add_tensor(struct gguf_save *s, const struct tensor *t, int dtype, sail_err *err)
 {
     struct gguf_tensor *g = &s->tensor[s->n];
@@ -52,6 +74,7 @@ static int add_tensor(struct gguf_save *s, const struct tensor *t, int dtype, sa
     if (hf_name_is_buffer(t->name) || (s->keys.tied && !strcmp(t->name, "lm_head.weight"))) return SAIL_OK;
     char *name = gguf_name_from_hf(s->keys.arch, t->name, &from->layout);
     if (!name) return err_set(err, SAIL_FAILED, "%s: tensor '%s' has no GGUF name for %s", s->policy.model->path, t->name, s->keys.arch->model_type);
+    if (from->layout == LAYOUT_STACKED) return add_stacked(s, t, name);
     *g = (struct gguf_tensor){.name = name, .n_dim = t->n_dim};
     from->tensor = t;
     s->n++;
@@ -92,11 +115,37 @@ static void lay_out(const struct gguf_save *s, const struct source *from, float 
     }
 }
 
+static int load_stacked(const struct gguf_save *s, const struct gguf_tensor *g, float *to, sail_err *err)
+{
+    enum gguf_layout layout;
+    char *any = gguf_name_to_hf(s->keys.arch, g->name, &layout);
+    int rc = SAIL_OK;
+    for (int64_t h = 0; !rc && h < g->dim[1]; h++) {
+        char *name = hf_name_of_head(any, h);
+        struct tensor t = {0};
+        if (!(rc = saved_tensor(s->policy, weights_find(s->policy.model->file, name), DTYPE_F32, &t, err))) memcpy(to + h * g->dim[0], t.data, (size_t)g->dim[0] * sizeof *to);
+        free(t.data);
+        free(name);
+    }
+    free(any);
+    return rc;
+}
+
+static int load_laid_out(const struct gguf_save *s, int64_t i, float *to, sail_err *err)
+{
+    const struct source *from = &s->source[i];
+    if (from->layout == LAYOUT_STACKED) return load_stacked(s, &s->tensor[i], to, err);
+    struct tensor t = {0};
+    int rc = saved_tensor(s->policy, from->tensor, DTYPE_F32, &t, err);
+    if (!rc) lay_out(s, from, to, t.data);
+    free(t.data);
+    return rc;
+}
+
 static int tensor_data(void *context, int64_t i, const void **data, sail_err *err)
 {
     struct gguf_save *s = context;
     const struct source *from = &s->source[i];
-    struct tensor t = {0};
     float *laid = NULL;
     free(s->data);
     s->data = NULL;
@@ -104,19 +153,13 @@ static int tensor_data(void *context, int64_t i, const void **data, sail_err *er
         *data = from->factors->value;
         return SAIL_OK;
     }
-    const int64_t n = tensor_count(from->tensor);
+    const int64_t n = s->tensor[i].dim[0] * (s->tensor[i].n_dim > 1 ? s->tensor[i].dim[1] : 1);
     const enum dtype d = dtype_of(s->tensor[i].type);
-    int rc = saved_tensor(s->policy, from->tensor, DTYPE_F32, &t, err);
-    if (!rc) rc = mem_alloc(&laid, (size_t)n, sizeof *laid, err);
+    int rc = mem_alloc(&laid, (size_t)n, sizeof *laid, err);
+    if (!rc) rc = load_laid_out(s, i, laid, err);
     if (!rc) rc = mem_alloc(&s->data, (size_t)n, dtype_size(d), err);
-    if (!rc) {
-        lay_out(s, from, laid, t.data);
-        if (s->tensor[i].type == GGML_Q8_0)
-            ggml_quantise_q8_0(s->data, laid, n);
-        else
-            tensor_convert(s->data, d, laid, DTYPE_F32, n);
-    }
-    free(t.data);
+    if (!rc && s->tensor[i].type == GGML_Q8_0) ggml_quantise_q8_0(s->data, laid, n);
+    if (!rc && s->tensor[i].type != GGML_Q8_0) tensor_convert(s->data, d, laid, DTYPE_F32, n);
     free(laid);
     *data = s->data;
     return rc;
