@@ -206,7 +206,7 @@ static void bad_studies_are_refused_before_any_work(void **state)
         {"lr: 1e-3", "lr: fast", "bad.yaml:11: --lr: expected a number"},
         {"batch: 4", "bach: 4", "bad.yaml:8: unknown option --bach"},
         {"gamma: 0.1", "gamma: high", "bad.yaml:18: --gamma: expected a number"},
-        {"gamma: 0.1", "gamma: {a: 1}", "bad.yaml:18: expected a value"},
+        {"gamma: 0.1", "gamma: {a: 1}", "bad.yaml:18: --gamma: expected a number"},
         {"gamma: 0.1", "model: other", "bad.yaml:18: 'model' belongs into base"},
         {"gamma: 0.1", "mix_pr: 0.9, mix_pp: 0.9", "bad.yaml:18: pr: mix_dp + mix_pp + mix_pr = 1.8"},
         {"seeds: [1, 2]", "#", "'seeds' is missing"},
