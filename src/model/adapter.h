@@ -17,7 +17,7 @@ struct saved_module {
 struct adapter_config {
     json_t *json; /* as it is written */
     int64_t r;
-    double alpha, dropout;
+    double alpha;
     bool rslora, dora;
     bool by_tensors;                        /* target_modules is null: the tensors in the file say it */
     struct name_rule *target, *exclude;     /* NULL: a list in json, or nothing */
@@ -63,8 +63,7 @@ struct adapter {
         void *factor; /* (r_sum, n_in) A in the compute dtype */
         float *gram;  /* (r_sum, r_sum) A A^T */
     } dora;
-    double dropout;
-    bool dropping; /* a training forward */
+    double dropout; /* of this forward */
     uint64_t seed, step;
 };
 static inline struct lora_linear *adapter_linear(const struct adapter *a, int64_t layer, enum linear_id id)

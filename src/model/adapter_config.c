@@ -77,10 +77,9 @@ static int read_numbers(const struct reader *r)
     json_t *rank = get(r, "r"), *alpha = get(r, "lora_alpha"), *dropout = get(r, "lora_dropout");
     c->r = rank ? json_integer_value(rank) : 8;
     c->alpha = alpha ? json_number_value(alpha) : 8;
-    c->dropout = json_number_value(dropout);
     if ((rank && !json_is_integer(rank)) || c->r < 1 || c->r > 65536) return refuse(r, "r", "a whole number from 1 to 65536");
     if (alpha && (!json_is_number(alpha) || !isfinite(c->alpha))) return refuse(r, "lora_alpha", "a number");
-    if (dropout && (!json_is_number(dropout) || !(c->dropout >= 0) || c->dropout >= 1)) return refuse(r, "lora_dropout", "a number from 0 to 1");
+    if (dropout && (!json_is_number(dropout) || !(json_number_value(dropout) >= 0) || json_number_value(dropout) >= 1)) return refuse(r, "lora_dropout", "a number from 0 to 1");
     bool unused; // how the base is stored is known from its family
     int rc = check_flag(r, "use_rslora", &c->rslora);
     if (!rc) rc = check_flag(r, "use_dora", &c->dora);

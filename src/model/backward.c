@@ -119,7 +119,7 @@ static struct lora_pass lora_pass_of(struct backward *b, int64_t layer, enum lin
     const struct weight *w = &b->m->layer[layer].linear[id].w;
     struct lora_pass f = {.l = adapter_linear(b->a, layer, id), .dy = dy, .x = x, .lora_t = lora_t};
     if (!f.l) return f;
-    f.dropping = b->a->dropping && b->a->dropout > 0;
+    f.dropping = b->a->dropout > 0;
     if (f.dropping) {
         lora_drop(b->a, layer, id, b->q->scratch.spare, x, b->t, b->q->packing.key, b->rows, w->n_in);
         f.x = b->q->scratch.spare;

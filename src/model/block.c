@@ -105,7 +105,7 @@ void linear_run(const struct model *m, const struct adapter *a, int64_t layer, e
     }
     ops->linear_fwd(y, yt, n_out, x, t, n_in, &l->w, l->bias, rows, 1, accumulate);
     if (!lora) return;
-    if (a->dropping && a->dropout > 0 && key) {
+    if (a->dropout > 0 && key) {
         lora_drop(a, layer, id, s->spare, x, t, key, rows, n_in);
         x = s->spare;
     }

@@ -184,7 +184,7 @@ void dora_run(const struct model *m, const struct adapter *a, int64_t layer, enu
     const struct lora_linear *l = adapter_linear(a, layer, id);
     const enum dtype t = m->options.compute;
     const int64_t n_in = base->w.n_in, n_out = base->w.n_out;
-    const bool dropping = a->dropping && a->dropout > 0 && key;
+    const bool dropping = a->dropout > 0 && key;
     if (dropping) {
         ops->linear_fwd(y, yt, n_out, x, t, n_in, &base->w, base->bias, rows, 1, accumulate);
         lora_drop(a, layer, id, s->spare, x, t, key, rows, n_in);

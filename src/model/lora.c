@@ -200,7 +200,6 @@ int adapter_create(struct adapter **out, struct model *m, const struct lora_opti
     int rc = new_adapter(&a, m, true, err);
     if (rc) return rc;
     rc = adapter_config_create(&a->config, m, o, err);
-    a->dropout = a->config.dropout;
     a->is_dora = a->config.dora;
     if (!rc) rc = add_modules(a, NULL, err);
     if (!rc && !adapts_any(a)) rc = no_target(m, o->targets, err);
@@ -255,7 +254,6 @@ int adapter_open(struct adapter **out, struct model *m, const char *folder, bool
     if (rc) return rc;
     struct safetensors s = {0};
     rc = adapter_config_open(&a->config, m, folder, err);
-    a->dropout = a->config.dropout;
     a->is_dora = a->config.dora;
     char *path = path_join(folder, "adapter_model.safetensors");
     if (!rc && !(rc = safetensors_open(&s, path, err))) {
@@ -306,11 +304,11 @@ void adapter_blend(struct adapter *copy, const struct adapter *from, double keep
     policy_params_changed((struct policy){.model = copy->model, .adapter = copy});
 }
 
-void adapter_dropout(struct adapter *a, uint64_t seed, uint64_t step, bool on)
+void adapter_dropout(struct adapter *a, double share, uint64_t seed, uint64_t step)
 {
+    a->dropout = share;
     a->seed = seed;
     a->step = step;
-    a->dropping = on;
 }
 
 int adapter_save(const struct adapter *a, const char *folder, sail_err *err)

@@ -86,8 +86,8 @@ int model_backward_pulled(struct policy p, const double *coef, const float *toke
 /* Both, micro-batch by micro-batch. */
 int model_accumulate(struct policy p, const struct sequences *s, const double *coef, sail_err *err);
 
-/* LoRA dropout of training forwards (0: off): the mask is keyed by seed, step, sequence, position, layer, module. */
-void adapter_dropout(struct adapter *a, uint64_t seed, uint64_t step, bool on);
+/* LoRA dropout of training forwards, off (0) until said here, whatever the adapter's file says: the mask is keyed by seed, step, sequence, position, layer, module. */
+void adapter_dropout(struct adapter *a, double share, uint64_t seed, uint64_t step);
 
 /* Trainable parameters of the policy: the adapter's, else (train_full) the model's. Borrowed; stable for the model's life. */
 struct param {

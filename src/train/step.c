@@ -27,14 +27,14 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         int rc = reference_score(r, &slice, &r->cache, err);
         if (rc) return rc;
         result->timing.reference += clock_seconds() - start;
-        if (r->adapter) adapter_dropout(r->adapter, (uint64_t)r->config->seed, (uint64_t)r->step, true);
+        if (r->adapter) adapter_dropout(r->adapter, r->config->lora_dropout, (uint64_t)r->config->seed, (uint64_t)r->step);
         rc = model_forward(r->policy, &s, slice.logp, batch_tokens(&slice, slice.token_logp), err);
         if (rc) return rc;
         slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
         weigh(r, &slice, result);
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
         if ((rc = pull_backward(r, &slice, result, err))) return rc;
-        if (r->adapter) adapter_dropout(r->adapter, 0, 0, false);
+        if (r->adapter) adapter_dropout(r->adapter, 0, 0, 0);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
     if (r->config->wpo) wpo_weigh(b); // the slices had copies of the pairs

@@ -67,10 +67,10 @@ static struct policy open_model(const char *name, enum dtype compute, bool full,
 }
 
 /* A fresh adapter has B = 0, so that half of its gradient vanishes; this one is moved. */
-static struct adapter *moved_adapter(struct model *m, double dropout, bool dora)
+static struct adapter *moved_adapter(struct model *m, bool dora)
 {
     struct adapter *a;
-    const struct lora_options o = {.r = 3, .alpha = 6, .dropout = dropout, .dora = dora, .seed = 7};
+    const struct lora_options o = {.r = 3, .alpha = 6, .dora = dora, .seed = 7};
     assert_ok(adapter_create(&a, m, &o, err));
     struct param *q;
     const struct policy p = {m, a};
@@ -290,8 +290,8 @@ static void slopes(const char *backend)
         model_close(p.model);
         p = open_model(families[f], DTYPE_F32, false, 4096);
         for (int k = 0; k < (strcmp(backend, "ref") ? 4 : 2); k++) { // LoRA and (once: its own part is the same in both) DoRA, without dropout and with
-            p.adapter = moved_adapter(p.model, k % 2 ? 0.25 : 0, k / 2);
-            adapter_dropout(p.adapter, 3, 5, k % 2);
+            p.adapter = moved_adapter(p.model, k / 2);
+            adapter_dropout(p.adapter, k % 2 ? 0.25 : 0, 3, 5);
             check_slope(p, &r, families[f]);
             adapter_close(p.adapter);
         }
@@ -345,16 +345,16 @@ static void dropout(void **state)
     read_rows(&r, "llama-gqa");
     reversed(&back, &r);
     struct policy p = open_model("llama-gqa", DTYPE_F32, false, 4096), small = open_model("llama-gqa", DTYPE_F32, false, 20);
-    p.adapter = moved_adapter(p.model, 0.5, false);
-    small.adapter = moved_adapter(small.model, 0.5, false);
+    p.adapter = moved_adapter(p.model, false);
+    small.adapter = moved_adapter(small.model, false);
     score(p, &r.s, off_);
-    adapter_dropout(p.adapter, 3, 1, true);
-    adapter_dropout(small.adapter, 3, 1, true);
+    adapter_dropout(p.adapter, 0.5, 3, 1);
+    adapter_dropout(small.adapter, 0.5, 3, 1);
     score(p, &r.s, on);
     score(p, &r.s, again);
     score(p, &back.s, turned);
     double *g = gradient(p, &r, &n), *split = gradient(small, &r, &n);
-    adapter_dropout(p.adapter, 3, 2, true);
+    adapter_dropout(p.adapter, 0.5, 3, 2);
     score(p, &r.s, later);
     for (int i = 0; i < ROWS; i++) {
         assert_true(again[i] == on[i] && on[i] != off_[i] && later[i] != on[i]);
@@ -383,7 +383,7 @@ static void sampled(void **state)
             model_close(p.model);
             continue;
         }
-        p.adapter = moved_adapter(p.model, 0, f % 2); // LoRA and DoRA in turn
+        p.adapter = moved_adapter(p.model, f % 2); // LoRA and DoRA in turn
         struct sampler *s;
         struct prompt prompt[ROWS / 2];
         for (int i = 0; i < ROWS / 2; i++) prompt[i] = (struct prompt){.ids = r.ids[2 * i], .n = r.n_prompt[2 * i], .key = (uint64_t)i};
@@ -560,7 +560,7 @@ static void saved(void **state)
         char path[100];
         read_rows(&r, families[f]);
         struct policy p = open_model(families[f], DTYPE_F32, false, 64);
-        p.adapter = moved_adapter(p.model, 0, f % 2 == 0);
+        p.adapter = moved_adapter(p.model, f % 2 == 0);
         score(p, &r.s, with);
         snprintf(path, sizeof path, "%s/adapter", folder);
         assert_ok(adapter_save(p.adapter, path, err));

@@ -313,7 +313,10 @@ static void trained(void **state)
     assert_int_equal(safetensors_find(&s, "base_model.model.model.layers.1.mlp.up_proj.lora_magnitude_vector")->dim[0], 24);
     assert_non_null(safetensors_find(&s, "base_model.model.lm_head.weight"));
     safetensors_close(&s);
-    // The reference of a continued adapter is that adapter, so that the loss starts at log 2; or the base with its own head, which is elsewhere.
+    // The reference of a continued adapter is that adapter, so that the loss starts at log 2, whatever its file says of dropout; or the base with its own head, which is elsewhere.
+    char command[400];
+    snprintf(command, sizeof command, "sed -i 's/\"lora_dropout\": 0.0/\"lora_dropout\": 0.5/' %s/whole/final/adapter_config.json && grep -q 0.5 %s/whole/final/adapter_config.json", folder, folder);
+    assert_int_equal(system(command), 0);
     for (int k = 0; k < 2; k++) {
         char *data, name[200];
         size_t n;
