@@ -239,7 +239,7 @@ static inline const void *element_of(const void *base, enum dtype t, int64_t i) 
 int saved_tensor(struct policy p, const struct tensor *t, int dtype, struct tensor *out, sail_err *err);
 /* save_shards.c: model.safetensors, or shards of at most shard_bytes and their index. */
 int save_weights(struct policy p, const char *folder, int dtype, uint64_t shard_bytes, sail_err *err);
-/* The head's tensor where the file has none because it is tied, and the adapter replaces embeddings or head: they part. */
+/* The head's tensor where it is tied to the embeddings and the adapter replaces one of them, so that they part. The file need not have it. */
 bool untied_head(struct policy p, struct tensor *out, char name[NAME_SIZE]);
 
 #endif

@@ -78,7 +78,7 @@ bool untied_head(struct policy p, struct tensor *out, char name[NAME_SIZE])
     const struct model *m = p.model;
     const struct adapter *a = p.adapter;
     snprintf(name, NAME_SIZE, "%s.weight", m->config.family->head);
-    if (!a || m->config.reward_head || !m->config.tied || weights_find(m->file, name) || (!a->saved[SAVED_EMBED].weight && !a->saved[SAVED_HEAD].weight)) return false;
+    if (!a || m->config.reward_head || !m->config.tied || (!a->saved[SAVED_EMBED].weight && !a->saved[SAVED_HEAD].weight)) return false;
     *out = (struct tensor){.name = name, .dtype = m->facts.file_dtype, .n_dim = 2, .dim = {m->config.vocab, m->config.hidden}};
     return true;
 }

@@ -96,7 +96,7 @@ static int list_tensors(struct gguf_save *s, int dtype, sail_err *err)
         s->tensor[s->n++] = (struct gguf_tensor){.name = mem_strdup(f->name), .n_dim = 1, .dim = {f->n}, .type = GGML_F32};
     }
     for (int64_t i = 0; !rc && i < weights_count(file); i++) rc = add_tensor(s, weights_at(file, i), dtype, err);
-    if (!rc && s->head.name) rc = add_tensor(s, &s->head, dtype, err);
+    if (!rc && s->head.name && !weights_find(file, s->head.name)) rc = add_tensor(s, &s->head, dtype, err);
     return rc;
 }
 

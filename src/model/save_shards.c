@@ -28,7 +28,7 @@ static int list_tensors(struct shards *s, sail_err *err)
     int rc = mem_alloc(&s->tensor, (size_t)n_file + 2, sizeof *s->tensor, err);
     for (int64_t i = 0; !rc && i < n_file; i++)
         if (!score_head_replaces(m, weights_at(m->file, i)->name)) s->tensor[s->n++] = *weights_at(m->file, i);
-    if (!rc && untied_head(s->policy, &s->tensor[s->n], s->head_name)) s->n++;
+    if (!rc && untied_head(s->policy, &s->tensor[s->n], s->head_name) && !weights_find(m->file, s->head_name)) s->n++;
     if (!rc && m->fresh_head) s->tensor[s->n++] = (struct tensor){.name = "score.weight", .dtype = m->facts.file_dtype, .n_dim = 2, .dim = {1, m->config.hidden}};
     for (int64_t i = 0; i < s->n; i++)
         if (s->dtype != SAVE_AS_IS) s->tensor[i].dtype = (enum dtype)s->dtype;
