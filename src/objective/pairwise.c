@@ -9,16 +9,20 @@
 static struct pair_loss on_h(const struct objective_params *p, struct logistic l) { return (struct pair_loss){l.loss, p->beta * l.slope, -p->beta * l.slope}; }
 static double logit(const struct objective_params *p, const struct pair_numbers *x) { return p->beta * (x->dw - x->dl) - x->margin; }
 
+static void sft_add(struct batch *b, int64_t row, double scale, struct objective_stats *s)
+{
+    b->coef[row] -= scale;
+    s->loss -= scale * b->logp[row];
+}
+
 /* SFT: L = -sum_t log pi(y_t) / N over the batch's N completion tokens, in a table of pairs those of the winning rows; scale is 1 / N. */
 static void sft_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
     (void)p;
     const bool pairs = (b->written & COL_PAIRS) != 0;
-    for (int64_t k = 0; k < (pairs ? b->n_pair : b->n); k++) {
-        const int64_t i = pairs ? b->pair[k].win : k;
-        b->coef[i] -= scale;
-        s->loss -= scale * b->logp[i];
-    }
+    for (int64_t i = 0; !pairs && i < b->n; i++) sft_add(b, i, scale, s);
+    for (const struct pair *q = b->pair; pairs && q < b->pair + b->n_pair; q++)
+        if (!q->unlabelled) sft_add(b, q->win, scale * q->weight, s);
 }
 
 /* DPO (2305.18290, eq. 7): L = -log s(beta h - m), dL/dlw = -beta s(-beta h + m) = -dL/dll. Soft labels: the cross-entropy with P(win) = p. */

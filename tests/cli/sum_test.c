@@ -39,6 +39,22 @@ static void a_list_in_yaml(void **state)
     for (int step = 1; step <= 4; step++) assert_near(run_metric("cut", "loss", step), run_metric("whole", "loss", step), 1e-6, 1e-6);
 }
 
+/* The policy's own pairs: ties are in no term, and stale answers weigh in every term. */
+static void pairs_of_the_policy(void **state)
+{
+    (void)state;
+    const char *rule = repo_path("examples/demo/happy.yaml");
+    for (int cut = 0; cut < 2; cut++)
+        assert_run("align --model %s --prompts %s/prompts.jsonl --method dpo,sft --method-weights 1,0.2 --mix-pr 1 --reward-rule %s --batch 4 --max-steps 4 --max-length 128 --max-new-tokens 12 --num-samples 4 "
+                   "--replay-steps 1 --lr 1e-2 --schedule constant --optimizer sgd --dtype f32 --full --quiet --seed 3 --sample-steps 1000 --micro-batch %d --out %s/own%d", model, folder, rule, cut, folder, cut);
+    for (int step = 1; step <= 4; step++) {
+        assert_near(run_metric("own1", "loss", step), run_metric("own0", "loss", step), 1e-5, 1e-5);
+        assert_near(run_metric("own0", "loss", step), run_metric("own0", "loss/dpo", step) + 0.2 * run_metric("own0", "loss/sft", step), 1e-12, 0);
+        assert_true(run_metric("own0", "loss/sft", step) > 0);
+    }
+    assert_true(run_metric("own0", "val/ties", 4) > 0);
+}
+
 static void the_running_delta_of_a_sum_resumes(void **state)
 {
     (void)state;
@@ -68,6 +84,8 @@ static void what_is_no_sum_is_refused(void **state)
         {"--method dpo,sft --method-weights 1", "a number above 0 for each method"},
         {"--method dpo,sft --method-weights 1,0", "a number above 0 for each method"},
         {"--method dpo --method-weights 1", "drop it, or name a sum"},
+        {"--method dpo,sft --wpo", "likelihood in a sum is of whole answers"},
+        {"--method dpo,sft --margin", "--margin needs a loss on a logit"},
         {"--method dpo,robust --eps 0.5", "--eps must be below 0.5"},
         {"--method sft,sft-mean --ref-rule ema", "has no reference"},
     };
@@ -92,7 +110,7 @@ static int clean_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(presets_are_their_sums), cmocka_unit_test(a_list_in_yaml), cmocka_unit_test(the_running_delta_of_a_sum_resumes), cmocka_unit_test(what_is_no_sum_is_refused),
+        cmocka_unit_test(presets_are_their_sums), cmocka_unit_test(a_list_in_yaml), cmocka_unit_test(pairs_of_the_policy), cmocka_unit_test(the_running_delta_of_a_sum_resumes), cmocka_unit_test(what_is_no_sum_is_refused),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

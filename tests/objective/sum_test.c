@@ -162,6 +162,27 @@ static void at_the_reference(void **state)
     assert_int_equal(objective_coupling(&objective_sum, &fused), COUPLE_PAIR);
 }
 
+/* A pair's weight multiplies all of its terms; an unlabelled pair has none, and its answers are not among sft's tokens. */
+static void weights_and_ties(void **state)
+{
+    (void)state;
+    const struct objective_params p = params("dpo,sft,sft-mean", "1,0.5,0.25");
+    struct table once, t;
+    struct objective_stats a = {0}, c = {0};
+    make_table(&once);
+    make_table(&t);
+    t.pair[1].weight = 3;
+    t.pair[4].unlabelled = true;
+    batch_count_won(&t.b);
+    const int64_t lost = t.n_tok[8];
+    assert_int_equal(t.b.won_tokens, once.b.won_tokens - lost);
+    once.b.won_tokens -= lost;
+    objective_eval(&objective_sum, &p, &once.b, 1.0 / 4, &a);
+    objective_eval(&objective_sum, &p, &t.b, 1.0 / 4, &c);
+    for (int r = 0; r < 2 * PAIRS; r++) assert_near(t.coef[r], (r / 2 == 4 ? 0 : r / 2 == 1 ? 3 : 1) * once.coef[r], 1e-16, 1e-13);
+    assert_true(c.n_pair == 4);
+}
+
 static void what_is_no_sum(void **state)
 {
     (void)state;
@@ -190,7 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sum_is_the_weighted_sum_of_its_terms), cmocka_unit_test(presets_by_hand), cmocka_unit_test(coefficients_are_derivatives),
-        cmocka_unit_test(slices_add_up), cmocka_unit_test(at_the_reference), cmocka_unit_test(what_is_no_sum),
+        cmocka_unit_test(slices_add_up), cmocka_unit_test(at_the_reference), cmocka_unit_test(weights_and_ties), cmocka_unit_test(what_is_no_sum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
