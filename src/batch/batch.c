@@ -27,6 +27,8 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(adjusted, n);
     COLUMN(reward, n);
     COLUMN(verdict, n);
+    COLUMN(win_rate, n);
+    COLUMN(logp_init, n);
     COLUMN(coef, n);
     COLUMN(pull, n);
     COLUMN(pair, np);
@@ -81,6 +83,8 @@ void batch_release(struct batch *b)
     free(b->adjusted);
     free(b->reward);
     free(b->verdict);
+    free(b->win_rate);
+    free(b->logp_init);
     free(b->coef);
     free(b->pull);
     free(b->pair);
@@ -98,7 +102,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
 {
     *slice = *b;
     slice->n = slice->capacity = n;
-#define SHIFT(field) slice->field += from
+#define SHIFT(field) if (slice->field) slice->field += from
     SHIFT(prompt_id);
     SHIFT(group);
     SHIFT(ids);
@@ -115,6 +119,8 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(adjusted);
     SHIFT(reward);
     SHIFT(verdict);
+    SHIFT(win_rate);
+    SHIFT(logp_init);
     SHIFT(coef);
     SHIFT(pull);
 #undef SHIFT
@@ -172,6 +178,8 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(adjusted);
     MOVE(reward);
     MOVE(verdict);
+    MOVE(win_rate);
+    MOVE(logp_init);
     MOVE(coef);
     MOVE(pull);
 #undef MOVE
@@ -193,12 +201,14 @@ const char *batch_column_name(enum batch_column c)
     case COL_SHIFT: return "shift";
     case COL_WHOLE: return "n_whole";
     case COL_ADJUSTED: return "adjusted";
+    case COL_WIN_RATE: return "win_rate";
+    case COL_LOGP_INIT: return "logp_init";
     }
     return "?";
 }
 
 void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
 {
-    for (uint32_t c = 1; c <= COL_ADJUSTED; c <<= 1)
+    for (uint32_t c = 1; c <= COL_LOGP_INIT; c <<= 1)
         if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
 }

@@ -22,6 +22,8 @@ enum batch_column {
     COL_SHIFT = 1 << 10,   /* shift                                                        <- step */
     COL_WHOLE = 1 << 11,   /* n_whole, tail                                                <- batch_public_lengths */
     COL_ADJUSTED = 1 << 12, /* adjusted                                                     <- scorer */
+    COL_WIN_RATE = 1 << 13, /* win_rate                                                    <- labeler */
+    COL_LOGP_INIT = 1 << 14, /* logp_init                                                  <- scorer, where the objective asks */
 };
 
 enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
@@ -65,6 +67,8 @@ struct batch {
     double *reward;            /* (n) */
     enum verdict *verdict;     /* (n) */
     double shift;              /* running mean of the implicit rewards */
+    double *win_rate;          /* (n) mean of P(y beats y') over the judged answers y' of its prompt, itself (1/2) among them; NaN: no verdict */
+    double *logp_init;         /* (n) under the policy that the run began with, beside a reference that has moved on */
 
     int64_t n_reference; /* answers of the reference in the optimizer batch that this is, or is a slice of */
 

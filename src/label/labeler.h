@@ -41,6 +41,8 @@ enum pair_label { PAIR_LABEL_HARD, PAIR_LABEL_SOFT, PAIR_LABEL_SAMPLED };
 /* rows i, j of the batch, rewards ri, rj. hard: the larger wins, p = 1. soft: win = i, p = sigma((ri - rj)/temperature). sampled: the winner
  * is drawn with that probability by uniform u, p = 1. margin = reward(win) - reward(lose). */
 struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_label rule, double temperature, double u);
+/* rate[k] = mean of P(k beats j) over the judged answers j, k itself (1/2) among them; from rewards by sigma((r_k - r_j)/temperature), or for n = 2 from a verdict p (NaN: none). */
+void label_win_rates(int n, const double *reward, double p, double temperature, double *rate);
 /* The same from a verdict p = P(i beats j) on the pair itself; a hard tie (p = 1/2) is unlabelled. */
 struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, double u);
 /* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. */

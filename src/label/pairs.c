@@ -24,6 +24,20 @@ struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_lab
     return q;
 }
 
+void label_win_rates(int n, const double *reward, double p, double temperature, double *rate)
+{
+    for (int k = 0; k < n; k++) {
+        double sum = 0, judged = 0;
+        for (int j = 0; j < n; j++) {
+            if (isnan(reward[k]) || isnan(reward[j])) continue;
+            sum += logistic((reward[k] - reward[j]) / temperature);
+            judged++;
+        }
+        rate[k] = judged > 0 ? sum / judged : NAN;
+        if (n == 2 && !isnan(p)) rate[k] = (0.5 + (k ? 1 - p : p)) / 2;
+    }
+}
+
 void label_self(struct batch *b, double beta, uint64_t seed, uint64_t step)
 {
     BATCH_NEED(b, COL_PAIRS | COL_LOGP | COL_LOGP_REF);

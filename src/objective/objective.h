@@ -170,6 +170,7 @@ extern const struct objective objective_sail;   /* sail.c */
 extern const struct objective objective_reward; /* reward.c */
 extern const struct objective objective_listwise; /* listwise.c */
 extern const struct objective objective_group[];   /* group.c; ends with a NULL name */
+extern const struct objective objective_iterate[]; /* iterate.c; ends with a NULL name */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */
 extern const struct objective objective_egpo[];     /* egpo.c; ends with a NULL name */
 extern const struct objective objective_nash[];     /* nash.c; ends with a NULL name */

@@ -68,7 +68,10 @@ static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
     const double *rewards = r->batch.reward + first, u = labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]), p = d->prompt[i].p;
     const int32_t a = (int32_t)first + of[0], c = (int32_t)first + of[1];
     if (!isnan(p)) return label_judged(a, c, p, pair_rule(r->config), u);
-    return label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
+    struct pair q = label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
+    const double ahead = fabs(rewards[of[0]] - rewards[of[1]]), best = fmax(rewards[of[0]], rewards[of[1]]);
+    if (ahead < r->config->pair_margin || best < r->config->pair_floor) q.unlabelled = true; // counted as a tie
+    return q;
 }
 
 /* Rewards in label temperatures: P(i beats j) = sigmoid(value_i - value_j). A verdict on two answers has its own. */
@@ -144,9 +147,10 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
         int rc = fresh && d->prompt[i].route == ROUTE_PR ? (r->pairing->ask ? r->pairing->ask : ask)(r, i, first, err) : SAIL_OK;
         if (rc) return rc;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
+        label_win_rates((int)d->k, b->reward + first, d->prompt[i].p, r->config->label_temperature, b->win_rate + first);
         if (r->pairs) add_pairs(r, i, first, fresh);
     }
-    b->written |= COL_REWARD | (r->pairs ? COL_PAIRS : 0);
+    b->written |= COL_REWARD | COL_WIN_RATE | (r->pairs ? COL_PAIRS : 0);
     measure(b, result);
     if (r->pairs) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
     if (r->groups) r->counts.unlabelled += groups_keep_judged(b);

@@ -70,7 +70,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
         put(all, "rewards/margins", t->margin / t->n_pair);
         put(all, "rewards/accuracies", t->accuracy / t->n_pair);
     }
-    if (r->batch.n_reference || r->params.revkl > 0) put(all, "loss/reference", t->reference);
+    if ((r->objective->needs & ON_REFERENCE) && (r->batch.n_reference || r->params.revkl > 0)) put(all, "loss/reference", t->reference);
     put(all, "logps/chosen", s->logp_chosen);
     put(all, "logps/rejected", s->logp_rejected);
     if (r->pairs || r->needs_reference) put(all, "beta", r->params.beta);

@@ -54,6 +54,12 @@ static int check_mixture(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix, sail-listwise or online-dpo");
     if (r->params.chi2_nu > 0 && strcmp(c->pr_label, "soft"))
         return err_set(err, SAIL_USAGE, "--chi2-nu moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", c->pr_label);
+    if ((r->objective->needs & COL_WIN_RATE) && offline > 1e-12)
+        return err_set(err, SAIL_USAGE, "method %s needs every answer's rate of wins among several, which data rows do not have: --mix-pr 1", r->preset->name);
+    if ((r->objective->needs & COL_WIN_RATE) && c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no loss on data rows: give --eval-prompts", r->preset->name);
+    if ((r->objective->needs & COL_LOGP_INIT) && c->full) return err_set(err, SAIL_USAGE, "method %s ties the policy to its start and to its last iterate: with --full these would be two more copies of the model; drop --full", r->preset->name);
+    if ((c->pair_margin > 0 || c->pair_floor > -1e12) && scores_sampler(r))
+        return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor keep some draws of the policy and drop others, and the score term of method %s would be biased: drop them, or --gamma 0", r->preset->name);
     const int64_t answers = candidates_count(r);
     if (answers > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);
@@ -94,6 +100,8 @@ static int open_models(struct run *r, sail_err *err)
         r->policy.adapter = r->adapter;
         if (init && (c->adapter || r->reference_rule->moves) && r->needs_reference) rc = adapter_copy(&r->reference_adapter, r->adapter, err);
     }
+    if (!rc && c->adapter && (r->objective->needs & COL_LOGP_INIT)) rc = adapter_copy(&r->init_adapter, r->adapter, err);
+    r->init = (struct policy){.model = r->model, .adapter = r->init_adapter};
     r->reference = (struct policy){.model = r->model, .adapter = r->reference_adapter};
     if (!rc && r->needs_reference && (c->full || (!base && !init))) {
         const struct model_options frozen = {.compute = compute, .micro_tokens = c->micro_tokens};
@@ -368,6 +376,7 @@ void run_close(struct run *r)
     rewarder_close(r->rewarder);
     adapter_close(r->adapter);
     adapter_close(r->reference_adapter);
+    adapter_close(r->init_adapter);
     model_close(r->reference_model);
     model_close(r->model);
     dataset_free(r->data);

@@ -140,6 +140,8 @@ struct run {
     struct model *model, *reference_model; /* reference_model: only when it is another file or the policy is trained in full */
     struct adapter *adapter, *reference_adapter;
     struct policy policy, reference;
+    struct policy init; /* what the policy was at first: where the objective ties it to that beside a reference that moves */
+    struct adapter *init_adapter;
     struct reference_cache cache, eval_cache;
 
     struct pull {

@@ -41,9 +41,20 @@ static double *slot(struct reference_cache *cache, const struct batch *b, int64_
     return &cache->logp[2 * b->prompt_id[i] + side];
 }
 
+/* Under the policy that the run began with. */
+static int init_score(struct run *r, struct batch *slice, sail_err *err)
+{
+    if (!(r->objective->needs & COL_LOGP_INIT)) return SAIL_OK;
+    const struct sequences s = batch_sequences(slice);
+    slice->written |= COL_LOGP_INIT;
+    return model_score(r->init, &s, slice->logp_init, NULL, err);
+}
+
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err)
 {
     if (!r->needs_reference) return SAIL_OK;
+    int init = init_score(r, slice, err);
+    if (init) return init;
     if (pull_wanted(r)) { // with its predictions, in the same pass
         const struct sequences whole = batch_sequences(slice);
         int rc = model_predict(r->reference, &whole, slice->logp_ref, &r->pull.of, err);

@@ -20,7 +20,8 @@ static double metric(const char *run, int step, const char *name)
 
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
                                       "sail-revkl --revkl-estimator vocabulary", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
-                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl"};
+                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
+                                      "sppo", "dno --pair-margin 1 --pair-floor 1", "inpo"};
 
 /* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. */
 static void every_method_runs_by_name(void **state)
@@ -48,8 +49,8 @@ static void every_method_runs_by_name(void **state)
 static void answers_of_the_reference_resume_bit_for_bit(void **state)
 {
     (void)state;
-    static const char *const with_reference[] = {"sail-revkl", "xpo", "selm"};
-    for (int k = 0; k < 3; k++) {
+    static const char *const with_reference[] = {"sail-revkl", "xpo", "selm", "rloo", "inpo --ref-steps 1", "sppo --ref-steps 3"};
+    for (int k = 0; k < 6; k++) {
         char shared[4096];
         snprintf(shared, sizeof shared, "align --model %s --data %s/pairs.jsonl --method %s --reward-rule %s --batch 3 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 "
                  "--dtype f32 --lora-r 4 --quiet", model, folder, with_reference[k], repo_path("examples/demo/happy.yaml"));
@@ -84,6 +85,11 @@ static const struct {
     {"--method rloo --baseline log2", "loo, batch, none or a number"},
     {"--method grpo --ref-samples 1", "no reference to sample from"},
     {"--method rloo --ref-samples 1", "needs answers of the policy"},
+    {"--method sppo --full", "drop --full"},
+    {"--method inpo --full --ref-rule init", "drop --full"},
+    {"--method inpo --tau 0.2", "--tau must be at most --beta"},
+    {"--method dno", "give --data and drop --prompts"},
+    {"--method sail-pr --mix-pr 1 --pair-margin 1", "--gamma 0"},
     {"--method sft --mix-pr 1", "learns from the data only: drop"},
 };
 
