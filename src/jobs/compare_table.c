@@ -140,6 +140,7 @@ static int read_budget(const struct compare_run *run, double budget[BUDGETS], sa
     }
     free(data);
     const sail_config *c = run->config;
+    if (c->extragradient) budget[STEPS] *= 2; // each step takes one more, to look ahead
     if (!c->data || c->mix_pp + c->mix_pr > 1 - 1e-12) return SAIL_OK;
     return count_rows(c->data, &budget[LABELS_OFFLINE], err);
 }

@@ -101,7 +101,7 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
         q.route = route;
         q.weight = weight;
         if (q.unlabelled && fresh) {
-            const bool tie = !isnan(d->prompt[i].p) || (!isnan(b->reward[x]) && !isnan(b->reward[y]));
+            const bool tie = !pairing->pair && (!isnan(d->prompt[i].p) || (!isnan(b->reward[x]) && !isnan(b->reward[y])));
             *(tie ? &r->counts.ties : &r->counts.unlabelled) += 1;
         }
         b->pair[b->n_pair++] = q;

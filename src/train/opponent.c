@@ -29,6 +29,10 @@ int opponent_check(const struct run *r, sail_err *err)
     if (mixture_offline(r->mixture) > 1e-12) return err_set(err, SAIL_USAGE, "method %s has no opponent on rows of the data: --mix-pr 1", r->preset->name);
     if (c->num_samples != 3 || candidates_count(r) != 3)
         return err_set(err, SAIL_USAGE, "method %s needs two answers and their opponent: --num-samples 3, --ref-samples 0, --data-answers 0", r->preset->name);
+    const struct draw opponent_draw = draw_of(r, &(struct sampled_prompt){.shared = true}, OPPONENT);
+    const double temperature = opponent_draw.temperature != 0 ? opponent_draw.temperature : c->top_k > 0 || c->top_p < 1 ? NAN : c->temperature;
+    if (draw_source(opponent_draw) != SOURCE_POLICY || temperature != 1 || c->sampler_share < 1)
+        return err_set(err, SAIL_USAGE, "method %s plays against the policy itself: --logit-weights 1:0,1:0,1:0@1 and --sampler-share 1", r->preset->name);
     if (c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no opponent on rows of the data: give --eval-prompts", r->preset->name);
     return SAIL_OK;
 }
