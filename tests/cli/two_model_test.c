@@ -228,6 +228,8 @@ static void bad_configurations_are_refused(void **state)
     shell("echo '{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}' > %s/pairs.jsonl", folder);
     assert_int_equal(run_sail("grad --model %s --ref %s --data %s/pairs.jsonl --method nash-md-togo --out %s/never", model, model, folder, folder), 2);
     assert_non_null(strstr(output, "token by token"));
+    assert_int_equal(run_sail("grad --model %s --ref %s --data %s/pairs.jsonl --method egpo --out %s/never", model, model, folder, folder), 2);
+    assert_non_null(strstr(output, "with an opponent"));
 }
 
 static int prepare(void **state)
