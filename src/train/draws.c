@@ -75,6 +75,8 @@ int draws_check(const struct run *r, bool scores_sampler, sail_err *err)
         return err_set(err, SAIL_USAGE, "--logit-weights names %d answers and --num-samples %lld: give one pair of weights for all, or one for each", d->n, (long long)c->num_samples);
     const bool tilted = r->pairing->weight != NULL, second = special || tilted;
     if (c->extragradient && r->mixture.pp + r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--extragradient: method %s samples nothing that half a step would change", r->preset->name);
+    if (c->extragradient && scores_sampler)
+        return err_set(err, SAIL_USAGE, "--extragradient: method %s differentiates its sampler, and half a step ahead the answers are another policy's: drop it, or the score term (--gamma 0)", r->preset->name);
     if (c->extragradient && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--extragradient needs fresh answers in both halves of a step: drop --replay-steps");
     if (second && c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: drop it, or --logit-weights and --pairing tilted");
     if (tilted && !strcmp(c->tilt_weight, "exact") && !strcmp(c->pr_label, "hard"))

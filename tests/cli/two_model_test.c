@@ -204,6 +204,8 @@ static const struct {
     {"egpo --sampler-share 0.5", "plays against the policy itself"},
     {"egpo --mix-pr 0.5 --data DATA", "--mix-pr 1"},
     {"egpo --eval-data DATA", "give --eval-prompts"},
+    {"egpo --pair-margin 1", "drop --pair-margin"},
+    {"nash-md --extragradient", "differentiates its sampler"},
     {"online-ipo --extragradient --replay-steps 1", "fresh answers in both halves"},
     {"dpo --extragradient --data DATA", "samples nothing that half a step would change"},
     {"nash-md --pr-label hard", "--pr-label soft"},
