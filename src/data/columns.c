@@ -122,5 +122,5 @@ bool columns_need(const void *columns, const char *field)
         const char *wanted = c->field[i] ? c->field[i] : name_of[i];
         if (!strncmp(wanted, field, n) && (!wanted[n] || wanted[n] == '.')) return true;
     }
-    return !strcmp(field, "route") || !strcmp(field, "chat_template_kwargs");
+    return !strcmp(field, "route") || !strcmp(field, "conversations") || !strcmp(field, "chat_template_kwargs");
 }

@@ -141,8 +141,12 @@ char *shape_row(json_t *row, bool prompts_only)
     static const char *const of_pairs[] = {"prompt", "chosen", "rejected", NULL}, *const of_completions[] = {"prompt", "completion", NULL}, *const whole[] = {"messages", NULL};
     static const char *const fields[] = {"prompt", "completion", "chosen", "rejected", "messages"};
     if (!json_object_get(row, "messages")) normalize_messages(row, "conversations", "messages");
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) normalize_messages(row, fields[i], fields[i]);
-    char *why = shape_tools(row);
+    bool has_turns = false; // only a template reads tools and arguments
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        normalize_messages(row, fields[i], fields[i]);
+        has_turns |= json_is_array(json_object_get(row, fields[i]));
+    }
+    char *why = has_turns ? shape_tools(row) : NULL;
     if (!why && !prompts_only) why = shape_scores(row);
     if (!why && !prompts_only) why = split_labelled(row);
     const bool has_prompt = json_object_get(row, "prompt") || json_object_get(row, "prompt_ids");
