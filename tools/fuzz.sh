@@ -10,7 +10,7 @@ committed=tests/fuzz/corpus/$target found=$build/corpus/$target
 case $target in
 tokenizer_json | tokenizer_model) sources=src/tok/*.c ;;
 template) sources=src/template/*.c ;;
-model_config) sources="src/model/config.c src/model/family.c" ;;
+model_config) sources="src/model/config*.c src/model/family.c" ;;
 adapter_config) sources="src/model/lora.c src/io/safetensors.c src/tensor/tensor.c" ;;
 yaml) sources="src/config/* src/label/rule.c" ;;
 dataset) sources=src/data/*.c ;;
