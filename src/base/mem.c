@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,11 @@ bool size_add(size_t *out, size_t a, size_t b)
     return true;
 }
 
+static atomic_int_least64_t allocations;
+
+int64_t mem_allocations(void) { return atomic_load_explicit(&allocations, memory_order_relaxed); }
+void mem_count_allocation(void) { atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed); }
+
 int mem_alloc(void *out, size_t n, size_t size, sail_err *err)
 {
     void *p = NULL;
@@ -34,6 +40,7 @@ int mem_alloc(void *out, size_t n, size_t size, sail_err *err)
         memcpy(out, &p, sizeof p);
         return err_memory(err, SIZE_MAX);
     }
+    mem_count_allocation();
     p = calloc(bytes ? bytes : 1, 1);
     memcpy(out, &p, sizeof p);
     return p ? SAIL_OK : err_memory(err, bytes);
@@ -46,6 +53,7 @@ int mem_grow(void *array, size_t n, size_t *capacity, size_t size, sail_err *err
     if (want <= n || !size_mul(&bytes, want, size)) return err_memory(err, SIZE_MAX);
     void *p;
     memcpy(&p, array, sizeof p);
+    mem_count_allocation();
     p = realloc(p, bytes);
     if (!p) return err_memory(err, bytes);
     memcpy(array, &p, sizeof p);
@@ -55,6 +63,7 @@ int mem_grow(void *array, size_t n, size_t *capacity, size_t size, sail_err *err
 
 char *mem_strdup(const char *s)
 {
+    mem_count_allocation();
     char *p = strdup(s);
     BUG_ON(!p, "out of memory for a string");
     return p;
@@ -65,6 +74,7 @@ char *mem_printf(const char *fmt, ...)
     char *p = NULL;
     va_list ap;
     va_start(ap, fmt);
+    mem_count_allocation();
     int n = vasprintf(&p, fmt, ap);
     va_end(ap);
     BUG_ON(n < 0, "out of memory for a string");
@@ -90,6 +100,7 @@ int arena_init(struct arena *a, size_t capacity, sail_err *err)
     if (!size_add(&capacity, capacity, 2 * huge)) return err_memory(err, SIZE_MAX);
     capacity &= ~(huge - 1);
     // Address space only: pages come when touched, so a generous capacity costs nothing.
+    mem_count_allocation();
     char *p = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return err_memory(err, capacity);
     madvise(p, capacity, MADV_HUGEPAGE);
@@ -145,6 +156,7 @@ bool buf_append(struct buf *b, const void *bytes, size_t n)
     if (need > b->capacity) {
         size_t want = b->capacity ? b->capacity : 64;
         while (want < need) want *= 2;
+        mem_count_allocation();
         char *p = realloc(b->data, want);
         if (!p) return !(b->failed = true);
         b->data = p;

@@ -19,6 +19,9 @@ int mem_grow(void *array, size_t n, size_t *capacity, size_t size, sail_err *err
 char *mem_strdup(const char *s);      /* aborts when memory is out: for short strings of the program itself */
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* How often this module has asked the system for memory so far. */
+int64_t mem_allocations(void);
+void mem_count_allocation(void); /* for who asks by itself */
 /* Most memory that this program held at once, MiB. */
 double mem_peak_mib(void);
 

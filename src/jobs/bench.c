@@ -16,6 +16,7 @@ struct bench_result {
     int64_t steps, pairs, tokens;
     double flops; /* useful, of all timed steps */
     struct step_timing phase;
+    int64_t allocations; /* of all timed steps */
     enum dtype dtype;
 };
 
@@ -32,9 +33,9 @@ static void print_result(const sail_config *c, const struct bench_result *b)
     if (c->json) {
         printf("{\"what\": \"%s\", \"model\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, \"steps\": %lld, \"pairs_per_s\": %.6g, \"tokens_per_s\": %.6g, \"s_per_step\": %.6g, "
                "\"median_step_s\": %.6g, \"useful_gflops\": %.6g, \"peak_gflops\": %.6g, \"share_of_peak\": %.4f, \"peak_rss_mib\": %.1f, "
-               "\"sample_s\": %.6g, \"label_s\": %.6g, \"reference_s\": %.6g, \"train_s\": %.6g, \"optimizer_s\": %.6g, \"machine\": \"%s\"}\n",
+               "\"allocations_per_step\": %.6g, \"sample_s\": %.6g, \"label_s\": %.6g, \"reference_s\": %.6g, \"forward_s\": %.6g, \"backward_s\": %.6g, \"optimizer_s\": %.6g, \"machine\": \"%s\"}\n",
                b->what, c->model, dtype, backend_thread_count(), (long long)b->steps, (double)b->pairs / b->seconds, (double)b->tokens / b->seconds,
-               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, mem_peak_mib(), b->phase.sample, b->phase.label, b->phase.reference, b->phase.train,
+               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, mem_peak_mib(), (double)b->allocations / (double)b->steps, b->phase.sample, b->phase.label, b->phase.reference, b->phase.forward, b->phase.backward,
                b->phase.optimizer, backend_describe());
         return;
     }
@@ -44,9 +45,9 @@ static void print_result(const sail_config *c, const struct bench_result *b)
     printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", b->seconds / (double)b->steps, (long long)b->steps, b->median_step_s);
     printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured\n", rate, 100 * rate / peak, peak);
     printf("  peak memory MiB  %10.1f\n", mem_peak_mib());
-    if (b->phase.train > 0)
-        printf("  ms/step          sample %.1f, label %.1f, reference %.1f, policy %.1f, optimizer %.1f\n", 1e3 * b->phase.sample / (double)b->steps,
-               1e3 * b->phase.label / (double)b->steps, 1e3 * b->phase.reference / (double)b->steps, 1e3 * b->phase.train / (double)b->steps,
+    if (b->phase.backward > 0)
+        printf("  ms/step          sample %.1f, label %.1f, reference %.1f, forward %.1f, backward %.1f, optimizer %.1f\n", 1e3 * b->phase.sample / (double)b->steps,
+               1e3 * b->phase.label / (double)b->steps, 1e3 * b->phase.reference / (double)b->steps, 1e3 * b->phase.forward / (double)b->steps, 1e3 * b->phase.backward / (double)b->steps,
                1e3 * b->phase.optimizer / (double)b->steps);
 }
 
@@ -72,13 +73,16 @@ static int bench_train(const sail_config *config, struct bench_result *b, sail_e
     if (!rc) rc = mem_alloc(&times, (size_t)config->steps, sizeof *times, err);
     for (int64_t i = 0; !rc && i < c->max_steps; i++) {
         struct step_result s;
+        const int64_t before = mem_allocations();
         if ((rc = run_step(r, &s, err)) || i < WARM_UP) continue;
+        b->allocations += mem_allocations() - before;
         times[i - WARM_UP] = s.timing.total;
         b->seconds += s.timing.total;
         b->phase.sample += s.timing.sample;
         b->phase.label += s.timing.label;
         b->phase.reference += s.timing.reference;
-        b->phase.train += s.timing.train;
+        b->phase.forward += s.timing.forward;
+        b->phase.backward += s.timing.backward;
         b->phase.optimizer += s.timing.optimizer;
         b->tokens += s.timing.tokens;
         b->pairs += s.n_pair;

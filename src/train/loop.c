@@ -101,7 +101,8 @@ static void collect_timing(const struct step_result *s, struct metrics *all)
     put(all, "sample_s", t->sample);
     put(all, "label_s", t->label);
     put(all, "reference_s", t->reference);
-    put(all, "train_s", t->train);
+    put(all, "forward_s", t->forward);
+    put(all, "backward_s", t->backward);
     put(all, "optimizer_s", t->optimizer);
     put(all, "tokens_per_s", (double)t->tokens / t->total);
     put(all, "peak_rss_mib", mem_peak_mib());

@@ -101,7 +101,7 @@ void batch_keep_paired(struct batch *b, bool reference);
 
 /* Seconds of the phases of one step. */
 struct step_timing {
-    double sample, label, reference, train, optimizer, total;
+    double sample, label, reference, forward, backward, optimizer, total; /* where all is scored first, that is forward, and backward has a forward of its own */
     int64_t tokens; /* prompt + completion of the trained sequences */
 };
 

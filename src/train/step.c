@@ -23,17 +23,21 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
         const struct sequences s = policy_sequences(r, &slice);
-        double start = clock_seconds();
+        const double start = clock_seconds();
         int rc = reference_score(r, &slice, &r->cache, err);
         if (rc) return rc;
-        result->timing.reference += clock_seconds() - start;
+        const double scored = clock_seconds();
+        result->timing.reference += scored - start;
         if (r->adapter) adapter_dropout(r->adapter, r->config->lora_dropout, (uint64_t)r->config->seed, (uint64_t)r->step);
         rc = model_forward(r->policy, &s, slice.logp, batch_tokens(&slice, slice.token_logp), err);
         if (rc) return rc;
+        const double ran = clock_seconds();
+        result->timing.forward += ran - scored;
         slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
         weigh(r, &slice, result);
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
         if ((rc = pull_backward(r, &slice, result, err))) return rc;
+        result->timing.backward += clock_seconds() - ran;
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, 0);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
@@ -49,9 +53,13 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
         const struct sequences s = policy_sequences(r, &slice);
+        const double start = clock_seconds();
         int rc = reference_score(r, &slice, &r->cache, err);
+        const double scored = clock_seconds();
         if (!rc) rc = model_score(r->policy, &s, slice.logp, NULL, err);
         if (rc) return rc;
+        result->timing.reference += scored - start;
+        result->timing.forward += clock_seconds() - scored;
     }
     b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
     weigh(r, b, result);
@@ -59,7 +67,10 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     if (r->shifts) running_mean_add(&r->shift, b, r->params.beta);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
     if (r->mismatched) batch_drop_mismatched(b);
-    return pull_accumulate(r, result, err); // without dropout: the scores had none
+    const double start = clock_seconds();
+    const int rc = pull_accumulate(r, result, err); // without dropout: the scores had none
+    result->timing.backward = clock_seconds() - start;
+    return rc;
 }
 
 static void measure(struct run *r, struct step_result *result)
@@ -141,11 +152,9 @@ static int descend(struct run *r, struct step_result *result, sail_err *err)
     result->scale = loss_scale(r);
     batch_count_won(&r->batch);
     policy_zero_grad(r->policy);
-    const double train = clock_seconds();
     const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
     int rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
-    result->timing.train = clock_seconds() - train - result->timing.reference;
     measure(r, result);
     return update(r, result, err);
 }

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/mem.h"
 
 struct scratch_block {
     void *data;
@@ -28,6 +29,7 @@ void *block_alloc(size_t bytes)
     size_t align = bytes >= huge ? huge : 64;
     if (bytes > SIZE_MAX - align) return NULL;
     bytes = (bytes + align - 1) / align * align;
+    mem_count_allocation();
     void *p = aligned_alloc(align, bytes ? bytes : align);
     if (p && align == huge) madvise(p, bytes, MADV_HUGEPAGE); // fewer page faults, fewer TLB misses
     return p;
