@@ -325,6 +325,8 @@ int model_backward_pulled(struct policy policy, const double *coef, const float 
     BUG_ON(!q || !q->kept || q->adapter != policy.adapter, "model_backward without the model_forward of the same policy");
     BUG_ON(!policy.adapter && !m->options.train_full, "a frozen model without an adapter has nothing to learn");
     if (policy.adapter && !policy.adapter->trainable) return err_set(err, SAIL_FAILED, "the adapter is frozen");
+    if (of && (of->policy.model->config.logit_softcap != m->config.logit_softcap || of->policy.model->config.logit_scale != m->config.logit_scale))
+        return err_set(err, SAIL_FAILED, "%s and %s cap or scale their logits differently: no KL between them is taken", m->path, of->policy.model->path);
     q->kept = false;
     const int64_t targets = m->config.reward_head ? q->packing.n_sequence : q->packing.n_target;
     struct backward b = {.m = m, .a = policy.adapter, .q = q, .rows = q->packing.n_row, .targets = targets, .t = m->options.compute};
