@@ -85,7 +85,7 @@ static const char *refuse_reinforce(const struct objective_params *p) { return p
 
 enum { GROUP = COL_REWARD | GROUPS };
 const struct objective objective_group[] = {
-    {"reinforce", COUPLE_GROUP, GROUP | COL_LOGP_REF | BASELINES, reinforce_eval, NULL, "-(R - b) log pi(y), R = r - beta d(y), R and b held constant", "arXiv 2402.14740", refuse_reinforce, 0},
+    {"reinforce", COUPLE_GROUP, GROUP | COL_LOGP_REF | BASELINES | LOO_IN_GROUP, reinforce_eval, NULL, "-(R - b) log pi(y), R = r - beta d(y), R and b held constant", "arXiv 2402.14740", refuse_reinforce, 0},
     {"grpo", COUPLE_GROUP, GROUP | TOKEN_MEAN, grpo_eval, NULL, "-A sum_t log pi(y_t) / N, A = (r - mean) / (std + 1e-4)", "arXiv 2402.03300", NULL, 0},
     {"grpo-kl", COUPLE_GROUP, GROUP | COL_LOGP_REF | COL_TOKENS | TOKEN_MEAN, grpo_kl_eval, NULL, "grpo + beta (e^-x + x - 1) / N a token, x = log pi(y_t) - log ref(y_t)", "arXiv 2402.03300", NULL, 0},
     {.name = NULL},

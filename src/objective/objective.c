@@ -41,7 +41,7 @@ enum coupling objective_coupling(const struct objective *o, const struct objecti
         const enum coupling c = objective_coupling(p->sum.term[k], p);
         if (c > widest) widest = c;
     }
-    const bool batch = (o->needs & BASELINES) && (p->baseline == BASELINE_BATCH || p->baseline == BASELINE_LOO);
+    const bool batch = (o->needs & BASELINES) && (p->baseline == BASELINE_BATCH || (p->baseline == BASELINE_LOO && !(o->needs & LOO_IN_GROUP)));
     return batch ? COUPLE_BATCH : widest;
 }
 

@@ -46,6 +46,7 @@ enum {
     GROUPS = 1 << 20,     /* on the judged answers of a prompt, which are draws of the policy, instead of pairs */
     TOKEN_MEAN = 1 << 21, /* scale is 1 / completion tokens of the optimizer batch */
     BASELINES = 1 << 22,  /* --baseline is read: those over the batch couple it */
+    LOO_IN_GROUP = 1 << 23, /* loo leaves one out of the own group, and couples no more than that */
     READS_OPPONENT = 1 << 28, /* a pair's margin is P(first beats an opponent) - P(second beats it) */
     SCORES_FIRST = 1 << 27, /* the first answer of a pair learns, by a score term: it is a draw of the policy, and labels never swap the two */
 };

@@ -251,6 +251,22 @@ static void a_list_of_two_is_a_pair(void **state)
         }
 }
 
+/* What may be computed slice by slice: groups, unless a baseline looks beyond them. */
+static void baselines_couple_what_they_look_at(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *objective;
+        enum baseline baseline;
+        enum coupling coupling;
+    } want[] = {{"reinforce", BASELINE_LOO, COUPLE_GROUP}, {"reinforce", BASELINE_BATCH, COUPLE_BATCH}, {"reinforce", BASELINE_NONE, COUPLE_GROUP}, {"listwise", BASELINE_LOO, COUPLE_BATCH},
+                {"listwise", BASELINE_LOG2, COUPLE_GROUP}, {"sail", BASELINE_LOO, COUPLE_BATCH}, {"sail", BASELINE_LOG2, COUPLE_PAIR}, {"grpo", BASELINE_LOO, COUPLE_GROUP}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const struct objective_params p = {.baseline = want[i].baseline};
+        assert_int_equal(objective_coupling(objective_find(want[i].objective), &p), want[i].coupling);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +276,7 @@ int main(void)
         cmocka_unit_test(listwise_is_the_gradient),
         cmocka_unit_test(listwise_baselines_change_no_mean),
         cmocka_unit_test(a_list_of_two_is_a_pair),
+        cmocka_unit_test(baselines_couple_what_they_look_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
