@@ -1,6 +1,7 @@
 /* EGPO: the mean update with the sampler of the pairs and the opponent held constant is the gradient of the paper's loss; on a game that goes round in a circle the extragradient step
  * converges where the plain one no longer does. */
 #include "objective/enumerate.h"
+#include "objective/game.h"
 
 /* Answers go round in threes, each beating the next. */
 static double cyclic(int i, int j)
@@ -67,15 +68,8 @@ static void the_mean_update_is_the_gradient(void **state)
     }
 }
 
-enum { N = 3, STEPS = 3000, LAST = 200 };
-static const double cycle[N][N] = {{.5, .9, .2}, {.1, .5, .8}, {.8, .2, .5}}, start[N] = {0, .2, -.3}, tau = 0.1;
-
-static void log_softmax(double *logp, const double *logits)
-{
-    double z = 0;
-    for (int i = 0; i < N; i++) z += exp(logits[i]);
-    for (int i = 0; i < N; i++) logp[i] = logits[i] - log(z);
-}
+enum { STEPS = 3000, LAST = 200 };
+static const double tau = 0.1;
 
 /* One step of gradient descent from `from` on uniform pairs against the policy of the logits `opponent`. On uniform pairs the gradient of the logits is 4/N (theta - theta*), so that a
  * rate of share N/4 is theta <- (1 - share) theta + share (log ref + P mu / tau). */
@@ -100,27 +94,11 @@ static void step(double *to, const double *from, const double *opponent, double 
     for (int a = 0; a < N; a++) to[a] = from[a] - share * N / 4 * g[a];
 }
 
-/* log pi of the regularised Nash policy, by damped iteration. */
-static void nash(double *logp)
-{
-    double ref[N];
-    log_softmax(ref, start);
-    memcpy(logp, ref, sizeof ref);
-    for (int n = 0; n < 20000; n++) {
-        double next[N];
-        for (int i = 0; i < N; i++) {
-            next[i] = 0.98 * logp[i] + 0.02 * ref[i];
-            for (int j = 0; j < N; j++) next[i] += 0.02 * cycle[i][j] * exp(logp[j]) / tau;
-        }
-        log_softmax(logp, next);
-    }
-}
-
 /* Mean KL(Nash || policy) over the last steps; ahead: each step plays against where a plain step would lead. */
 static double distance(bool ahead, double share)
 {
     double t[N], goal[N], sum = 0;
-    nash(goal);
+    nash(tau, goal);
     memcpy(t, start, sizeof t);
     for (int n = 0; n < STEPS; n++) {
         double half[N], logp[N];
@@ -128,7 +106,7 @@ static double distance(bool ahead, double share)
         if (ahead) step(half, t, t, share);
         step(t, t, half, share);
         log_softmax(logp, t);
-        for (int i = 0; n >= STEPS - LAST && i < N; i++) sum += exp(goal[i]) * (goal[i] - logp[i]) / LAST;
+        if (n >= STEPS - LAST) sum += kl(goal, logp) / LAST;
     }
     return fabs(sum);
 }

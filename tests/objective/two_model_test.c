@@ -1,6 +1,7 @@
 /* Methods whose answers come from two models' logits: on policies with every answer enumerated, the mean update is the gradient of what the paper maximises with what it freezes
  * held constant; and where and how fast they stop, on games that no reward explains. */
 #include "objective/enumerate.h"
+#include "objective/game.h"
 
 static double bradley_terry(int i, int j) { return sigmoid(tree_reward[i] - tree_reward[j]); }
 /* Answers go round in threes, each beating the next. */
@@ -175,41 +176,6 @@ static void token_local_kl_is_not(void **state)
         }
         assert_true(t->two_tokens ? off > 0.1 * size : off < 1e-8 * size);
     }
-}
-
-/* ---------------------------------------------------------------- a game of three answers that beat each other in a circle, one token each */
-
-enum { N = 3 };
-static const double cycle[N][N] = {{.5, .9, .2}, {.1, .5, .8}, {.8, .2, .5}}, start[N] = {0, .2, -.3};
-
-static void log_softmax(double *logp, const double *logits)
-{
-    double z = 0;
-    for (int i = 0; i < N; i++) z += exp(logits[i]);
-    for (int i = 0; i < N; i++) logp[i] = logits[i] - log(z);
-}
-
-/* log pi of the regularised Nash policy pi = ref exp(P pi / tau) / z, by damped iteration. */
-static void nash(double tau, double *logp)
-{
-    double ref[N];
-    log_softmax(ref, start);
-    memcpy(logp, ref, sizeof ref);
-    for (int step = 0; step < 100000; step++) {
-        double next[N];
-        for (int i = 0; i < N; i++) {
-            next[i] = 0.98 * logp[i] + 0.02 * ref[i];
-            for (int j = 0; j < N; j++) next[i] += 0.02 * cycle[i][j] * exp(logp[j]) / tau;
-        }
-        log_softmax(logp, next);
-    }
-}
-
-static double kl(const double *a, const double *b)
-{
-    double sum = 0;
-    for (int i = 0; i < N; i++) sum += exp(a[i]) * (a[i] - b[i]);
-    return sum;
 }
 
 /* Coefficients of one pair of answers at logits' log-probs logp. */
