@@ -16,6 +16,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(ids, n);
     COLUMN(n_prompt, n);
     COLUMN(n_tok, n);
+    COLUMN(counted, n);
     COLUMN(source, n);
     COLUMN(age, n);
     COLUMN(finish, n);
@@ -53,6 +54,7 @@ void batch_lay_tokens(struct batch *b)
 {
     int64_t at = 0;
     for (int64_t i = 0; b->token_at && i < b->n; i++) {
+        BUG_ON(b->counted[i], "columns of tokens are of whole completions: of row %lld some tokens do not count", (long long)i);
         b->token_at[i] = at;
         for (int32_t t = 0; t < b->n_tok[i]; t++, at++) {
             BUG_ON(at == b->token_capacity, "more than %lld completion tokens in a batch", (long long)at);
@@ -72,6 +74,7 @@ void batch_release(struct batch *b)
     free(b->ids);
     free(b->n_prompt);
     free(b->n_tok);
+    free(b->counted);
     free(b->source);
     free(b->age);
     free(b->finish);
@@ -98,6 +101,14 @@ void batch_clear(struct batch *b)
     b->written = 0;
 }
 
+int64_t batch_counted_tokens(const struct batch *b)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < b->n; i++)
+        for (int32_t t = 0; t < b->n_tok[i]; t++) n += !b->counted[i] || b->counted[i][t];
+    return n;
+}
+
 void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64_t n, struct pair *pair_room)
 {
     *slice = *b;
@@ -108,6 +119,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(ids);
     SHIFT(n_prompt);
     SHIFT(n_tok);
+    SHIFT(counted);
     SHIFT(source);
     SHIFT(age);
     SHIFT(finish);
@@ -167,6 +179,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(ids);
     MOVE(n_prompt);
     MOVE(n_tok);
+    MOVE(counted);
     MOVE(source);
     MOVE(age);
     MOVE(finish);

@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 enum batch_column {
-    COL_ROWS = 1 << 0,     /* prompt_id, group, ids, n_prompt, n_tok, source, age, finish  <- data set, sampler */
+    COL_ROWS = 1 << 0,     /* prompt_id, group, ids, n_prompt, n_tok, counted, source, age, finish  <- data set, sampler */
     COL_BEHAVIOUR = 1 << 1, /* logp_behaviour, logp_drawn                                   <- sampler */
     COL_LOGP = 1 << 2,     /* logp                                                         <- scorer */
     COL_LOGP_REF = 1 << 3, /* logp_ref                                                     <- scorer */
@@ -55,6 +55,7 @@ struct batch {
     int32_t *group;            /* (n) rows of one group are adjacent and share their prompt */
     const int32_t **ids;       /* (n) prompt then completion, n_prompt + n_tok ids; borrowed */
     int32_t *n_prompt, *n_tok; /* (n) tokens of the prompt, of the completion (EOS counted) */
+    const unsigned char **counted; /* (n) n_tok flags: which completion tokens the loss counts; NULL: all. Borrowed */
     enum source *source;       /* (n) */
     int32_t *age;              /* (n) optimizer steps since it was sampled */
     enum finish *finish;       /* (n) */
@@ -95,6 +96,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
 int batch_init_tokens(struct batch *b, int64_t capacity, sail_err *err); /* the columns of tokens */
 void batch_release(struct batch *b);
 void batch_clear(struct batch *b); /* n = n_pair = 0, no column written */
+int64_t batch_counted_tokens(const struct batch *b); /* of all rows */
 /* A view of rows [from, from + n) and of the pairs inside them (rows of a pair are adjacent); pair indices are counted from `from` in
  * pair_room (n / 2 pairs). Columns written through the view land in b; its `written` is its own. Never released. */
 void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64_t n, struct pair *pair_room);

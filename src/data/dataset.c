@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "data/assistant.h"
+#include "data/implicit.h"
 #include "data/row_reader.h"
 #include "data/shapes.h"
 
@@ -16,6 +18,8 @@ struct loader {
     size_t example_capacity, row_capacity;
     struct ids pool;
     struct buf text, scratch, whole;
+    struct template_spans spans; /* of the newest rendering */
+    struct buf counted;          /* a byte for every id of the pool, as far as completions of messages go */
     bool kind_known;
     int32_t file;
     int64_t line;
@@ -36,11 +40,6 @@ static const char *keys_of(json_t *row, char *out, size_t size)
     snprintf(out, size, "%s", list);
     free(list);
     return out;
-}
-
-static bool is_messages(const json_t *v)
-{
-    return json_is_array(v) && json_array_size(v) > 0 && json_is_object(json_array_get(v, 0)) && json_object_get(json_array_get(v, 0), "role");
 }
 
 static bool has(json_t *row, const char *key)
@@ -90,13 +89,19 @@ static int need_tokenizer(const struct loader *l, const char *key)
     return refuse(l, "'%s' is text, and the model has no tokenizer (tokenizer.json): give %s_ids", key, key);
 }
 
+/* Texts and ids have no turns. */
+static int need_no_turns(const struct loader *l)
+{
+    return l->o->assistant_only ? refuse(l, "only the assistant's turns shall count: expected rows of messages%s%s", "", "") : SAIL_OK;
+}
+
 static int render(struct loader *l, json_t *messages, json_t *row, bool generation, bool continues, struct buf *out)
 {
     if (!l->o->template) return refuse(l, "the row is conversational, and the model has no chat template%s%s", "", "");
     json_t *view = json_copy(row);
     json_object_set(view, "messages", messages);
     const struct template_options t = {.add_generation_prompt = generation, .continue_final_message = continues};
-    int rc = template_render(l->o->template, view, &t, out, l->err);
+    int rc = template_render_spans(l->o->template, view, &t, out, &l->spans, l->err);
     json_decref(view);
     if (rc) err_context(l->err, "%s:%lld: chat template", l->d->files.path[l->file], (long long)l->line);
     return rc;
@@ -125,6 +130,21 @@ static int encode(struct loader *l, const char *text, size_t n, struct span *out
     return rc;
 }
 
+/* Text of the newest rendering, from byte `base` on. */
+static int encode_turns(struct loader *l, const char *text, size_t n, size_t base, struct span *out)
+{
+    int rc = encode(l, text, n, out);
+    if (rc || !l->o->assistant_only) return rc;
+    while (l->counted.len < (size_t)out->start && buf_putc(&l->counted, 0)) {}
+    for (int32_t i = 0; i < out->n; i++) buf_putc(&l->counted, 0);
+    if (l->counted.failed) return err_memory(l->err, l->pool.n);
+    unsigned char *mark = (unsigned char *)l->counted.data + out->start;
+    rc = assistant_mark(l->o->tokenizer, text, n, base, &l->spans, l->pool.id + out->start, (size_t)out->n, mark, l->err);
+    if (!rc && !memchr(mark, 1, (size_t)out->n))
+        return refuse(l, "the chat template marks no answer of the assistant ({%% generation %%} blocks): nothing of the row would count%s%s", "", "");
+    return rc;
+}
+
 static int encode_prompt_text(struct loader *l, const char *text, size_t n, bool plain, struct span *out)
 {
     *out = (struct span){.start = (int64_t)l->pool.n};
@@ -132,6 +152,15 @@ static int encode_prompt_text(struct loader *l, const char *text, size_t n, bool
     if (!rc) rc = tokenizer_encode(l->o->tokenizer, text, n, false, &l->pool, l->err);
     out->n = (int32_t)((int64_t)l->pool.n - out->start);
     return rc;
+}
+
+/* An end that the template has not written counts too; one that was cut off does not. */
+static int end_counts(struct loader *l)
+{
+    if (!l->o->assistant_only) return SAIL_OK;
+    if (l->counted.len > l->pool.n) l->counted.len = l->pool.n;
+    while (l->counted.len < l->pool.n && buf_putc(&l->counted, 1)) {}
+    return l->counted.failed ? err_memory(l->err, l->pool.n) : SAIL_OK;
 }
 
 static int end_completion(struct loader *l, bool conversational, struct span *s)
@@ -163,7 +192,7 @@ static int read_prompt(struct loader *l, json_t *row, struct example *e)
     int rc = need_tokenizer(l, "prompt");
     if (rc) return rc;
     if (json_is_string(prompt)) return encode_prompt_text(l, json_string_value(prompt), json_string_length(prompt), true, &e->prompt);
-    if (!is_messages(prompt)) return refuse(l, "'prompt': expected a string or a list of messages%s%s", "", "");
+    if (!row_is_messages(prompt)) return refuse(l, "'prompt': expected a string or a list of messages%s%s", "", "");
     if ((rc = render_prompt(l, prompt, row, &l->whole))) return rc;
     e->text = (int64_t)l->text.len;
     if (!buf_append(&l->text, l->whole.data ? l->whole.data : "", l->whole.len) || !buf_putc(&l->text, '\0')) return err_memory(l->err, l->text.len);
@@ -173,7 +202,7 @@ static int read_prompt(struct loader *l, json_t *row, struct example *e)
 static int read_messages_completion(struct loader *l, json_t *row, json_t *answer, const char *key, struct span *out)
 {
     json_t *prompt = json_object_get(row, "prompt");
-    if (!is_messages(prompt)) return refuse(l, "'%s' is a list of messages, so 'prompt' must be one too%s", key, "");
+    if (!row_is_messages(prompt)) return refuse(l, "'%s' is a list of messages, so 'prompt' must be one too%s", key, "");
     json_t *all = json_copy(prompt);
     json_array_extend(all, answer);
     buf_clear(&l->scratch);
@@ -182,8 +211,9 @@ static int read_messages_completion(struct loader *l, json_t *row, json_t *answe
     if (rc) return rc;
     size_t same = 0; // the common prefix: some templates render a prompt otherwise once it is answered
     while (same < l->whole.len && same < l->scratch.len && l->whole.data[same] == l->scratch.data[same]) same++;
-    rc = encode(l, (l->scratch.data ? l->scratch.data : "") + same, l->scratch.len - same, out);
-    return rc ? rc : end_completion(l, true, out);
+    rc = encode_turns(l, (l->scratch.data ? l->scratch.data : "") + same, l->scratch.len - same, same, out);
+    if (!rc) rc = end_completion(l, true, out);
+    return rc ? rc : end_counts(l);
 }
 
 static int read_completion(struct loader *l, json_t *row, const char *key, struct span *out)
@@ -191,7 +221,8 @@ static int read_completion(struct loader *l, json_t *row, const char *key, struc
     char name[32], keys[200];
     snprintf(name, sizeof name, "%s_ids", key);
     json_t *ids = json_object_get(row, name), *answer = json_object_get(row, key);
-    int rc;
+    int rc = ids || json_is_string(answer) ? need_no_turns(l) : SAIL_OK;
+    if (rc) return rc;
     if (ids) {
         rc = push_list(l, ids, name, out);
     } else if (!answer) {
@@ -201,7 +232,7 @@ static int read_completion(struct loader *l, json_t *row, const char *key, struc
         if (!json_string_length(answer)) return refuse(l, "'%s' is empty%s", key, "");
         rc = encode(l, json_string_value(answer), json_string_length(answer), out);
         if (!rc) rc = end_completion(l, false, out);
-    } else if (is_messages(answer)) {
+    } else if (row_is_messages(answer)) {
         l->d->conversational = true;
         rc = read_messages_completion(l, row, answer, key, out);
     } else {
@@ -216,6 +247,7 @@ static int read_whole(struct loader *l, json_t *row, struct example *e)
 {
     json_t *text = json_object_get(row, "text"), *messages = json_object_get(row, "messages");
     int rc = need_tokenizer(l, text ? "text" : "messages");
+    if (!rc && text) rc = need_no_turns(l);
     if (rc) return rc;
     if (text) {
         if (!json_is_string(text) || !json_string_length(text)) return refuse(l, "'text': expected a string with something in it%s%s", "", "");
@@ -223,47 +255,17 @@ static int read_whole(struct loader *l, json_t *row, struct example *e)
         if (!rc) rc = encode(l, json_string_value(text), json_string_length(text), &e->completion);
         return rc ? rc : end_completion(l, false, &e->completion);
     }
-    if (!is_messages(messages)) return refuse(l, "'messages': expected a list of {role, content}%s%s", "", "");
+    if (!row_is_messages(messages)) return refuse(l, "'messages': expected a list of {role, content}%s%s", "", "");
     l->d->conversational = true;
     buf_clear(&l->scratch);
     if ((rc = render(l, messages, row, false, false, &l->scratch))) return rc;
-    if ((rc = encode(l, l->scratch.data, l->scratch.len, &e->completion))) return rc;
+    if ((rc = encode_turns(l, l->scratch.data ? l->scratch.data : "", l->scratch.len, 0, &e->completion))) return rc;
     // The first token is given: nothing predicts it.
     e->prompt = (struct span){e->completion.start, e->completion.n ? 1 : 0};
     e->completion.start++;
     e->completion.n--;
-    return end_completion(l, true, &e->completion);
-}
-
-/* Implicit preference: chosen and rejected hold the prompt. TRL's extract_prompt: the longest common beginning; for strings one space before the split
- * goes to the answers. */
-static int split_implicit(struct loader *l, json_t *row, json_t **out)
-{
-    json_t *c = json_object_get(row, "chosen"), *r = json_object_get(row, "rejected");
-    *out = json_copy(row);
-    if (is_messages(c) && is_messages(r)) {
-        size_t n = 0, nc = json_array_size(c), nr = json_array_size(r);
-        while (n < nc && n < nr && json_equal(json_array_get(c, n), json_array_get(r, n))) n++;
-        if (n && (n == nc || n == nr)) n--; // one is the beginning of the other: the last common message is the answer's
-        json_t *part[3] = {json_array(), json_array(), json_array()};
-        for (size_t i = 0; i < nc; i++) json_array_append(part[i < n ? 0 : 1], json_array_get(c, i));
-        for (size_t i = n; i < nr; i++) json_array_append(part[2], json_array_get(r, i));
-        json_object_set_new(*out, "prompt", part[0]);
-        json_object_set_new(*out, "chosen", part[1]);
-        json_object_set_new(*out, "rejected", part[2]);
-        return n ? SAIL_OK : refuse(l, "chosen and rejected have no common beginning to be the prompt%s%s", "", "");
-    }
-    if (!json_is_string(c) || !json_is_string(r)) return refuse(l, "'prompt' is missing, and chosen and rejected are not both texts or both messages%s%s", "", "");
-    const char *a = json_string_value(c), *b = json_string_value(r);
-    size_t n = 0;
-    while (a[n] && a[n] == b[n]) n++;
-    if (n && (!a[n] || !b[n])) n--;
-    while (n && ((unsigned char)a[n] & 0xC0) == 0x80) n--; // never inside a character
-    if (n && a[n - 1] == ' ') n--;
-    json_object_set_new(*out, "prompt", json_stringn(a, n));
-    json_object_set_new(*out, "chosen", json_string(a + n));
-    json_object_set_new(*out, "rejected", json_string(b + n));
-    return n ? SAIL_OK : refuse(l, "chosen and rejected have no common beginning to be the prompt%s%s", "", "");
+    rc = end_completion(l, true, &e->completion);
+    return rc ? rc : end_counts(l);
 }
 
 /* ---------------------------------------------------------------- limits */
@@ -330,7 +332,7 @@ static int read_fields(struct loader *l, json_t *row, struct example *e)
     }
     l->d->kind = kind;
     l->kind_known = true;
-    if (is_messages(json_object_get(row, "prompt"))) l->d->conversational = true;
+    if (row_is_messages(json_object_get(row, "prompt"))) l->d->conversational = true;
     if ((rc = read_extras(l, row, e))) return rc;
     if (kind == DATA_COMPLETION && !has(row, "completion")) return read_whole(l, row, e);
     if ((rc = read_prompt(l, row, e))) return rc;
@@ -363,7 +365,8 @@ static int add_row(struct loader *l, json_t *source_row)
     json_t *explicit_row = json_incref(row);
     if (has(row, "chosen") && has(row, "rejected") && !has(row, "prompt")) {
         json_decref(explicit_row);
-        rc = split_implicit(l, row, &explicit_row);
+        const char *why = implicit_split(row, &explicit_row);
+        if (why) rc = refuse(l, "%s%s", why, "");
     }
     if (!rc) rc = mem_grow(&d->example, (size_t)d->n, &l->example_capacity, sizeof *d->example, l->err);
     if (!rc) rc = mem_grow(&d->row, (size_t)d->n, &l->row_capacity, sizeof *d->row, l->err);
@@ -405,10 +408,15 @@ int dataset_open(struct dataset **out, const char *path, const struct dataset_op
     buf_init(&l.text, max_file);
     buf_init(&l.scratch, 0);
     buf_init(&l.whole, 0);
+    buf_init(&l.counted, max_file);
     int rc = data_files_find(&d->files, path, err);
     if (!rc) rc = read_rows(&l);
     buf_release(&l.scratch);
     buf_release(&l.whole);
+    template_spans_release(&l.spans);
+    while (o->assistant_only && l.counted.len < l.pool.n && buf_putc(&l.counted, 0)) {}
+    if (!rc && l.counted.failed) rc = err_memory(err, l.pool.n);
+    d->counted = (unsigned char *)l.counted.data;
     d->ids = l.pool.id;
     d->text = l.text.data;
     if (rc)
@@ -425,6 +433,7 @@ void dataset_free(struct dataset *d)
     free(d->row);
     free(d->example);
     free(d->ids);
+    free(d->counted);
     free(d->text);
     free(d->path);
     data_files_release(&d->files);

@@ -40,6 +40,7 @@ struct dataset_options {
     int32_t turn_end;     /* what the template ends a turn with, for conversational rows; -1: use eos */
     int64_t max_length, max_prompt_length; /* 0: no limit. The prompt keeps its end, the completion its start */
     int64_t max_rows;     /* 0: all */
+    bool assistant_only;    /* of conversational rows the loss counts what the template's {% generation %} blocks write, nothing else */
     bool want_prompts_only; /* preference files are read as their prompts */
     struct columns columns;
 };
@@ -51,6 +52,7 @@ struct dataset {
     struct example *example;
     int64_t n;
     int32_t *ids; /* the pool */
+    unsigned char *counted; /* beside it: whether the loss counts the token of a completion; NULL: it counts all */
     char *text;
     json_t **row; /* (n) the original rows, for labelers and templates */
     int64_t n_truncated_prompts, n_truncated_completions, n_truncated_tokens;
@@ -60,6 +62,7 @@ int dataset_open(struct dataset **out, const char *path, const struct dataset_op
 void dataset_free(struct dataset *d);
 static inline const char *dataset_file(const struct dataset *d, const struct example *e) { return d->files.path[e->file]; }
 static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
+static inline const unsigned char *dataset_counted(const struct dataset *d, struct span s) { return d->counted ? d->counted + s.start : NULL; }
 
 /* unpaired.c: each preference row becomes two unpaired ones, chosen (label true) then rejected. */
 int dataset_unpair(struct dataset *d, sail_err *err);

@@ -294,7 +294,7 @@ static void head_backward(struct backward *b, const double *coef, const float *t
         if (c->reward_head)
             b->each[i] = (float)coef[i];
         else
-            for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) b->each[k] = (float)(coef[i] * target_weight(p, i, k) * (token_weight ? token_weight[k] : 1.0));
+            for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) b->each[k] = (float)(coef[i] * p->weight[k] * (token_weight ? token_weight[k] : 1.0));
     }
     if (c->reward_head) { // was: score = h . w + bias
         void *dy = arena_take(&q->arena, (size_t)n * sizeof(float));

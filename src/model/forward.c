@@ -99,7 +99,7 @@ static void run_head(struct model *m, const struct adapter *a, struct session *q
     for (int64_t i = 0; i < p->n_sequence; i++) {
         double sum = 0, above = 0;
         for (int64_t k = p->sequence_start[i]; k < p->sequence_start[i + 1]; k++) {
-            sum += target_weight(p, i, k) * q->logp[k];
+            sum += p->weight[k] * q->logp[k];
             above += square ? (double)q->logp[k] - square[k] : 0;
         }
         logp[i] = sum;
@@ -138,7 +138,8 @@ static int run(struct policy p, const struct sequences *s, double *logp, float *
 static struct sequences part_of(const struct sequences *s, int64_t from, int64_t n)
 {
     return (struct sequences){.n = n, .ids = s->ids + from, .n_prompt = s->n_prompt + from, .n_tok = s->n_tok + from, .group = s->group + from,
-                              .n_whole = s->n_whole ? s->n_whole + from : NULL, .tail = s->tail, .adjusted = s->adjusted ? s->adjusted + from : NULL};
+                              .counted = s->counted ? s->counted + from : NULL, .n_whole = s->n_whole ? s->n_whole + from : NULL, .tail = s->tail,
+                              .adjusted = s->adjusted ? s->adjusted + from : NULL};
 }
 
 int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err)

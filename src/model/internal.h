@@ -110,13 +110,10 @@ struct packing {
     uint64_t *key;                 /* (n_row) tokens of the sequence and position: what dropout is keyed by */
     struct attn_segment *segment;
     int32_t *target_row, *target;  /* (n_target) */
+    double *weight;                /* (n_target) what the token counts in its sequence's log-prob, and so in the gradient */
     int64_t *sequence_start;       /* (n_sequence + 1) into the targets */
     int32_t *last_row;             /* (n_sequence) reward heads: row of the last token */
-    int32_t *n_whole;              /* (n_sequence) or NULL, and tail: as in struct sequences */
-    double tail;
 };
-/* What target k, of sequence i, counts in the sequence's log-prob. */
-static inline double target_weight(const struct packing *p, int64_t i, int64_t k) { return !p->n_whole || k - p->sequence_start[i] < p->n_whole[i] ? 1 : p->tail; }
 
 struct model {
     struct model_config config;

@@ -24,9 +24,11 @@ struct sequences {
     int64_t n;
     const int32_t *const *ids; /* (n) n_prompt + n_tok ids each */
     const int32_t *n_prompt, *n_tok, *group;
-    const int32_t *n_whole; /* (n) completion tokens after this many count `tail` times, in logp and in its gradient; NULL: all count whole */
+    /* What token t of a completion counts in logp, and so in its gradient: nothing where counted has 0 (it is read, and no target), `tail` from n_whole on, else 1. */
+    const unsigned char *const *counted; /* (n) n_tok flags each; NULL, and a NULL of a row: all count */
+    const int32_t *n_whole;              /* (n) NULL: all count whole */
     double tail;
-    double *adjusted; /* (n) receives the mean over completion tokens of log pi(y_t) - log sum_v pi(v)^2; NULL: not asked for */
+    double *adjusted; /* (n) receives the mean over the tokens that count of log pi(y_t) - log sum_v pi(v)^2; NULL: not asked for */
 };
 
 struct model_options {
@@ -58,7 +60,7 @@ const struct model_facts *model_facts(const struct model *m);
 /* Checks ids against the vocabulary, completions for emptiness and lengths against the context. what names the row in errors. */
 int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int64_t n_tok, const char *what, sail_err *err);
 
-/* logp[i]: f64 sum over completion tokens. token_logp (NULL or ragged, the completions' tokens one after the other). */
+/* logp[i]: f64 sum over completion tokens, each as often as it counts. token_logp (NULL or ragged, the completions' counted tokens one after the other). */
 int model_score(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err);
 /* Reward models: the head's value at the last real token of prompt + completion. */
 int model_reward(struct policy p, const struct sequences *s, double *score, sail_err *err);

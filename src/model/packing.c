@@ -18,7 +18,7 @@ size_t packing_bytes(const struct model *m, const struct sequences *s)
         targets += (size_t)s->n_tok[i];
     }
     return turns_bytes(m, (int64_t)tokens, longest_of(s)) + arena_room(tokens * 4) * 2 + arena_room(tokens * 8) + arena_room(2 * n * sizeof(struct attn_segment)) + arena_room(targets * 4) * 2 +
-           arena_room((n + 1) * 8) + arena_room(n * 4) * 2;
+           arena_room(targets * 8) + arena_room((n + 1) * 8) + arena_room(n * 4);
 }
 
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i)
@@ -55,11 +55,15 @@ static void put_rows(struct packing *p, const struct model *m, struct rows r)
     }
 }
 
-/* The tokens of a completion: the first is predicted by the prompt's last row, every other by its own row's predecessor. */
-static void put_targets(struct packing *p, const int32_t *completion, int64_t n_tok, int64_t prompt_last, int64_t start)
+/* The counted tokens of completion i: the first is predicted by the prompt's last row, every other by its own row's predecessor. */
+static void put_targets(struct packing *p, const struct sequences *s, int64_t i, int64_t prompt_last, int64_t start)
 {
-    for (int64_t t = 0; t < n_tok; t++) {
+    const int32_t *completion = s->ids[i] + s->n_prompt[i], n_tok = s->n_tok[i], whole = s->n_whole ? s->n_whole[i] : n_tok;
+    const unsigned char *counted = s->counted ? s->counted[i] : NULL;
+    for (int32_t t = 0; t < n_tok; t++) {
+        if (counted && !counted[t]) continue;
         p->target_row[p->n_target] = (int32_t)(t == 0 ? prompt_last : start + t - 1);
+        p->weight[p->n_target] = t < whole ? 1 : s->tail;
         p->target[p->n_target++] = completion[t];
     }
 }
@@ -73,7 +77,7 @@ static int take(struct packing *p, struct arena *arena, const struct model *m, c
         targets += (size_t)s->n_tok[i];
     }
     if (tokens > INT32_MAX) return err_set(err, SAIL_FAILED, "%zu tokens in one pass: expected fewer than 2^31", tokens);
-    *p = (struct packing){.n_sequence = s->n, .tail = s->tail};
+    *p = (struct packing){.n_sequence = s->n};
     p->id = arena_take(arena, tokens * sizeof *p->id);
     p->pos = arena_take(arena, tokens * sizeof *p->pos);
     turns_take(&p->turn, m, arena, (int64_t)tokens, longest_of(s));
@@ -81,10 +85,9 @@ static int take(struct packing *p, struct arena *arena, const struct model *m, c
     p->segment = arena_take(arena, 2 * (size_t)s->n * sizeof *p->segment);
     p->target_row = arena_take(arena, targets * sizeof *p->target_row);
     p->target = arena_take(arena, targets * sizeof *p->target);
+    p->weight = arena_take(arena, targets * sizeof *p->weight);
     p->sequence_start = arena_take(arena, ((size_t)s->n + 1) * sizeof *p->sequence_start);
     p->last_row = arena_take(arena, (size_t)s->n * sizeof *p->last_row);
-    if (s->n_whole) p->n_whole = arena_take(arena, (size_t)s->n * sizeof *p->n_whole);
-    for (int64_t i = 0; s->n_whole && i < s->n; i++) p->n_whole[i] = s->n_whole[i];
     return SAIL_OK;
 }
 
@@ -107,7 +110,7 @@ int packing_make(struct packing *p, struct arena *arena, const struct model *m, 
         put_rows(p, m, (struct rows){completion, fed, n_prompt, length, mix(key, completion, n_tok)});
         if (fed) p->segment[p->n_segment++] = (struct attn_segment){.start = start, .n = fed, .prefix = prompt, .n_prefix = n_prompt};
         p->sequence_start[i] = p->n_target;
-        put_targets(p, completion, n_tok, prompt + n_prompt - 1, start);
+        put_targets(p, s, i, prompt + n_prompt - 1, start);
         p->last_row[i] = (int32_t)(start + fed - 1);
     }
     p->sequence_start[s->n] = p->n_target;

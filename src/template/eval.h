@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "template/ast.h"
+#include "template/template.h"
 #include "template/unicode.h"
 #include "template/value.h"
 
@@ -34,6 +35,9 @@ struct run {
     struct jinja *j;
     const struct dict *variables;
     struct text *out;       /* where text goes: the render's output or a capture */
+    const struct text *output;     /* the render's */
+    struct template_span *generated; /* by generation blocks */
+    size_t n_generated, generated_capacity;
     struct scope *scope;
     struct scope *root;     /* blocks see this one only */
     struct value captured;  /* the text of the block that a filter is applied to */

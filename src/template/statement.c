@@ -286,6 +286,21 @@ static enum flow exec_captured(struct run *r, const struct node *n)
     return FLOW_NEXT;
 }
 
+static void exec_generation(struct run *r, const struct node *n)
+{
+    struct value text;
+    capture(r, &n->body, NULL, &text);
+    if (r->n_generated == r->generated_capacity) {
+        const size_t want = 2 * r->generated_capacity + 4;
+        struct template_span *more = jinja_take(r->j, want, sizeof *more);
+        if (r->n_generated) memcpy(more, r->generated, r->n_generated * sizeof *more);
+        r->generated = more;
+        r->generated_capacity = want;
+    }
+    r->generated[r->n_generated++] = (struct template_span){r->output->len, r->output->len + text.string->len};
+    write_value(r, text);
+}
+
 static enum flow exec(struct run *r, const struct node *n)
 {
     switch (n->kind) {
@@ -306,12 +321,7 @@ static enum flow exec(struct run *r, const struct node *n)
     case NODE_FILTER_BLOCK: return exec_captured(r, n);
     case NODE_MACRO: scope_set(r, r->scope, n->name, macro_value(r, n->macro)); break;
     case NODE_CALL_BLOCK: exec_call_block(r, n); break;
-    case NODE_GENERATION: {
-        struct value text;
-        capture(r, &n->body, NULL, &text);
-        write_value(r, text);
-        break;
-    }
+    case NODE_GENERATION: exec_generation(r, n); break;
     case NODE_WITH: return exec_with(r, n);
     case NODE_BLOCK: return exec_block(r, n);
     case NODE_AUTOESCAPE:

@@ -240,7 +240,7 @@ static void render(void *argument)
     set_variables(r, variables, &messages);
     if (r->options->continue_final_message) final = tag_final_message(r, messages.list);
     r->output = text_start(j);
-    r->run = (struct run){.j = j, .variables = variables, .out = &r->output, .captured = value_none(), .now = r->options->now ? r->options->now : time(NULL)};
+    r->run = (struct run){.j = j, .variables = variables, .out = &r->output, .output = &r->output, .captured = value_none(), .now = r->options->now ? r->options->now : time(NULL)};
     j->run = &r->run;
     r->run.root = scope_enter(&r->run, NULL);
     exec_all(&r->run, &r->parsed->body);
@@ -249,8 +249,35 @@ static void render(void *argument)
     r->result = r->output.s;
 }
 
+/* The spans out of the pool; a final message that was cut takes what lies behind it along. */
+static int copy_spans(struct template_spans *s, const struct render *r, sail_err *err)
+{
+    int rc = mem_alloc(&s->span, r->run.n_generated, sizeof *s->span, err);
+    for (size_t i = 0; !rc && i < r->run.n_generated; i++) {
+        struct template_span g = r->run.generated[i];
+        if (g.end > r->n_result) g.end = r->n_result;
+        if (g.start < g.end) s->span[s->n++] = g;
+    }
+    return rc;
+}
+
+void template_spans_release(struct template_spans *s)
+{
+    free(s->span);
+    *s = (struct template_spans){0};
+}
+
 int template_render(const struct chat_template *t, json_t *row, const struct template_options *o, struct buf *out, sail_err *err)
 {
+    struct template_spans unused = {0};
+    int rc = template_render_spans(t, row, o, out, &unused, err);
+    template_spans_release(&unused);
+    return rc;
+}
+
+int template_render_spans(const struct chat_template *t, json_t *row, const struct template_options *o, struct buf *out, struct template_spans *spans, sail_err *err)
+{
+    template_spans_release(spans);
     if (!json_is_object(row)) return err_set(err, SAIL_FAILED, "chat template: expected an object with 'messages'");
     json_t *tools = json_object_get(row, "tools");
     const struct parsed *parsed = t->has_tools && tools && !json_is_null(tools) ? &t->tools : &t->plain;
@@ -267,6 +294,8 @@ int template_render(const struct chat_template *t, json_t *row, const struct tem
         rc = err_set(err, SAIL_FAILED, "%s", r->pool.message);
     else if (r->n_result && !buf_append(out, r->result, r->n_result))
         rc = err_memory(err, r->n_result);
+    else
+        rc = copy_spans(spans, r, err);
     jinja_release(&r->pool);
     free(r);
     return rc;

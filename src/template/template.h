@@ -35,4 +35,16 @@ struct template_options {
  * SAIL_FAILED with the message. */
 int template_render(const struct chat_template *t, json_t *row, const struct template_options *o, struct buf *out, sail_err *err);
 
+/* What {% generation %} blocks wrote, in the order in which they ended: bytes [start, end) of the rendered text. As in transformers, a block
+ * inside a macro or another captured text counts from the end of the text written so far. */
+struct template_spans {
+    struct template_span {
+        size_t start, end;
+    } *span;
+    size_t n;
+};
+void template_spans_release(struct template_spans *s);
+/* template_render that also gives the spans (*spans is filled anew). */
+int template_render_spans(const struct chat_template *t, json_t *row, const struct template_options *o, struct buf *out, struct template_spans *spans, sail_err *err);
+
 #endif

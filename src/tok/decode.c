@@ -130,7 +130,7 @@ static int byte_level(const struct pieces *in, struct pieces *out, sail_err *err
 
 static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
 
-static int byte_of(const char *s, size_t n)
+int token_byte(const char *s, size_t n)
 {
     if (n != 6 || strncmp(s, "<0x", 3) || s[5] != '>' || hex(s[3]) < 0 || hex(s[4]) < 0) return -1;
     return hex(s[3]) * 16 + hex(s[4]);
@@ -159,7 +159,7 @@ static int byte_fallback(const struct pieces *in, struct pieces *out, sail_err *
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < in->n; i++) {
         const char *s = in->text.data + in->piece[i].start;
-        const int b = byte_of(s, in->piece[i].n);
+        const int b = token_byte(s, in->piece[i].n);
         if (b >= 0) {
             buf_putc(&run, (char)b);
             continue;

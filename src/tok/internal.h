@@ -184,6 +184,7 @@ struct decoders {
 };
 int decoders_read(struct decoders *v, json_t *spec, sail_err *err);
 void decoders_free(struct decoders *v);
+int token_byte(const char *s, size_t n); /* of <0xHH>; -1: another token */
 int decoders_run(const struct decoders *v, struct pieces *tokens, struct pieces *spare, struct buf *out, sail_err *err);
 
 /* ---------------------------------------------------------------- models */
@@ -357,5 +358,25 @@ int gguf_tokenizer_json(const char *path, json_t **out, int32_t *bos, int32_t *e
 bool gguf_has_tokenizer(const char *path);
 /* The tokenizer of a folder or GGUF as a tokenizer.json object (new reference). */
 int tokenizer_json(const char *path, json_t **out, sail_err *err);
+
+/* ---------------------------------------------------------------- tokenizer.c, offsets.c */
+
+struct tokenizer {
+    json_t *json; /* the vocabulary's strings live here */
+    struct added_tokens added;
+    struct normalizers normalizers;
+    struct pretokenizers pretokenizers;
+    struct model model;
+    struct decoders decoders;
+    struct token {
+        const char *text;
+        bool special, known;
+        const struct added *added; /* NULL: of the model */
+    } *token; /* by id */
+    int32_t n_token, bos, eos;
+    struct ids post;    /* what the post-processor puts around POST_TEXT */
+    struct words words; /* buffers of encode */
+    struct buf normal, clean;
+};
 
 #endif

@@ -7,23 +7,6 @@
 #include "base/file.h"
 #include "tok/internal.h"
 
-struct tokenizer {
-    json_t *json; /* the vocabulary's strings live here */
-    struct added_tokens added;
-    struct normalizers normalizers;
-    struct pretokenizers pretokenizers;
-    struct model model;
-    struct decoders decoders;
-    struct token {
-        const char *text;
-        bool special, known;
-    } *token; /* by id */
-    int32_t n_token, bos, eos;
-    struct ids post;    /* what the post-processor puts around POST_TEXT */
-    struct words words; /* buffers of encode */
-    struct buf normal, clean;
-};
-
 void ids_release(struct ids *v)
 {
     free(v->id);
@@ -50,7 +33,7 @@ static int name_token(struct tokenizer *t, int32_t id, const char *text, bool sp
         t->token = p;
         t->n_token = want;
     }
-    t->token[id] = (struct token){text, special, true};
+    t->token[id] = (struct token){.text = text, .special = special, .known = true};
     return SAIL_OK;
 }
 
@@ -62,7 +45,10 @@ static int name_tokens(struct tokenizer *t, json_t *vocab, sail_err *err)
     int rc = SAIL_OK;
     json_array_foreach(vocab, i, one) if (!rc) rc = name_token(t, (int32_t)i, json_string_value(json_array_get(one, 0)), false, err);
     json_object_foreach(vocab, token, one) if (!rc) rc = name_token(t, (int32_t)json_integer_value(one), token, false, err);
-    for (i = 0; !rc && i < t->added.n; i++) rc = name_token(t, t->added.token[i].id, t->added.token[i].text, t->added.token[i].special, err); // a normalized one decodes to its normalized form
+    for (i = 0; !rc && i < t->added.n; i++) {
+        const struct added *a = &t->added.token[i];
+        if (!(rc = name_token(t, a->id, a->text, a->special, err))) t->token[a->id].added = a; // a normalized one decodes to its normalized form
+    }
     return rc;
 }
 

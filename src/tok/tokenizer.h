@@ -26,6 +26,12 @@ void tokenizer_close(struct tokenizer *t);
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, struct ids *out, sail_err *err);
 /* Appends the ids that the post-processor puts before a text (usually BOS or nothing). */
 int tokenizer_leading_specials(const struct tokenizer *t, struct ids *out, sail_err *err);
+/* out[i]: the bytes of text that token i of its ids stands for. Tokens of a character that became several, and those between which the text cannot
+ * be told apart, have the same. */
+struct token_extent {
+    size_t start, end;
+};
+int tokenizer_extents(const struct tokenizer *t, const char *text, size_t len, const int32_t *id, size_t n, struct token_extent *out, sail_err *err);
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct buf *out, sail_err *err);
 
 /* Writes tokenizer.json and tokenizer_config.json into a folder from a GGUF's own keys. */

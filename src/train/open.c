@@ -146,6 +146,7 @@ static int open_file(struct run *r, struct dataset **out, const char *path, bool
     o.max_length = r->longest = r->config->max_length < context ? r->config->max_length : context;
     o.max_prompt_length = r->config->max_prompt_length;
     o.want_prompts_only = prompts;
+    o.assistant_only = r->config->assistant_only_loss;
     if (prompts && (!o.max_prompt_length || o.max_prompt_length > o.max_length - r->config->max_new_tokens)) {
         o.max_prompt_length = o.max_length - r->config->max_new_tokens;
         if (o.max_prompt_length < 1)

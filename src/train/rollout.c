@@ -41,6 +41,7 @@ int64_t rollout_add_row(struct run *r, const int32_t *prompt, int64_t n_prompt, 
     b->ids[i] = ids;
     b->n_prompt[i] = (int32_t)n_prompt;
     b->n_tok[i] = (int32_t)n_tok;
+    b->counted[i] = NULL;
     b->prompt_id[i] = prompt_id;
     b->group[i] = (int32_t)group;
     b->source[i] = SOURCE_DATASET;
@@ -59,7 +60,8 @@ void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, en
     const int32_t *prompt = dataset_ids(d, e->prompt);
     if (!r->pairs) {
         struct span s = d->kind == DATA_PREFERENCE ? e->chosen : e->completion;
-        rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, s), s.n, row, group);
+        const int64_t i = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, s), s.n, row, group);
+        b->counted[i] = dataset_counted(d, s);
         return;
     }
     const int64_t win = rollout_add_row(r, prompt, e->prompt.n, dataset_ids(d, e->chosen), e->chosen.n, row, group);

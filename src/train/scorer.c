@@ -7,7 +7,7 @@
 struct sequences batch_sequences(const struct batch *b)
 {
     BATCH_NEED(b, COL_ROWS);
-    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group,
+    return (struct sequences){.n = b->n, .ids = b->ids, .n_prompt = b->n_prompt, .n_tok = b->n_tok, .group = b->group, .counted = b->counted,
                               .n_whole = b->written & COL_WHOLE ? b->n_whole : NULL, .tail = b->tail};
 }
 

@@ -107,14 +107,14 @@ static void measure(struct run *r, struct step_result *result)
     r->counts.trained_tokens += result->timing.tokens;
 }
 
-/* Loss terms are means over the labelled pairs, the unpaired rows or the groups of the whole batch; those of sft and GRPO over its completion tokens. */
+/* Loss terms are means over the labelled pairs, the unpaired rows or the groups of the whole batch; those of sft and GRPO over its completion tokens that count. */
 static double loss_scale(const struct run *r)
 {
     const struct batch *b = &r->batch;
     if (r->pairs) return b->n_pair ? 1.0 / (double)b->n_pair : 0;
     if (r->groups && !(r->objective->needs & TOKEN_MEAN)) return b->n ? 1.0 / (double)groups_count(b) : 0;
-    int64_t n = 0;
-    for (int64_t i = 0; i < b->n; i++) n += r->unpaired ? b->verdict[i] != VERDICT_MISMATCHED : b->n_tok[i];
+    int64_t n = r->unpaired ? 0 : batch_counted_tokens(b);
+    for (int64_t i = 0; r->unpaired && i < b->n; i++) n += b->verdict[i] != VERDICT_MISMATCHED;
     return n ? 1.0 / (double)n : 0;
 }
 

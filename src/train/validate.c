@@ -41,15 +41,25 @@ static int evaluate_batch(struct run *r, double scale, struct objective_stats *s
     return SAIL_OK;
 }
 
+/* Completion tokens that count. */
+static int64_t eval_tokens(const struct dataset *d)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->n; i++) {
+        const struct span s = d->kind == DATA_PREFERENCE ? d->example[i].chosen : d->example[i].completion;
+        const unsigned char *counted = dataset_counted(d, s);
+        for (int32_t t = 0; t < s.n; t++) n += !counted || counted[t];
+    }
+    return n;
+}
+
 int run_validate(struct run *r, double *loss, struct metric *m, int *n_metric, sail_err *err)
 {
     struct objective_stats stats = {0};
     struct calibration calibration = {0};
-    int64_t tokens = 0;
-    for (int64_t i = 0; i < r->eval->n; i++)
-        tokens += r->eval->kind == DATA_PREFERENCE ? r->eval->example[i].chosen.n : r->eval->example[i].completion.n;
+    const int64_t tokens = eval_tokens(r->eval);
     r->batch.won_tokens = tokens;
-    const double scale = r->pairs || r->unpaired ? 1.0 / (double)r->eval->n : 1.0 / (double)tokens;
+    const double scale = r->pairs || r->unpaired ? 1.0 / (double)r->eval->n : tokens ? 1.0 / (double)tokens : 0;
     for (int64_t from = 0, n; from < r->eval->n; from += n) {
         n = r->eval->n - from < r->config->batch ? r->eval->n - from : r->config->batch;
         fill(r, from, n);

@@ -8,7 +8,7 @@ static struct chat_template *template;
 
 static void open_once(void)
 {
-    static const char chatml[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    static const char chatml[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     sail_err err = {0};
     if (tokenizer) return;
     BUG_ON(tokenizer_open(&tokenizer, FUZZ_SOURCE_DIR "/examples/demo/stories260K", &err), "%s", err.message);
@@ -19,6 +19,7 @@ static void check_span(const struct dataset *d, struct span s, int64_t limit)
 {
     BUG_ON(s.n < 0 || s.start < 0 || (limit && s.n > limit), "span %lld, %d", (long long)s.start, (int)s.n);
     if (s.n) fuzz_touch(dataset_ids(d, s), (size_t)s.n * sizeof(int32_t));
+    if (s.n && d->counted) fuzz_touch(dataset_counted(d, s), (size_t)s.n);
 }
 
 static void read_rows(const char *path, const struct dataset_options *o)
@@ -46,5 +47,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_rows(path, &(struct dataset_options){.eos = -1, .turn_end = -1, .max_length = 7, .max_prompt_length = 3});
     read_rows(path, &(struct dataset_options){.tokenizer = tokenizer, .template = template, .eos = 2, .turn_end = -1, .max_length = 64});
     read_rows(path, &(struct dataset_options){.tokenizer = tokenizer, .template = template, .eos = 2, .turn_end = 1, .want_prompts_only = true});
+    read_rows(path, &(struct dataset_options){.tokenizer = tokenizer, .template = template, .eos = 2, .turn_end = 1, .assistant_only = true, .max_length = 40});
     return 0;
 }

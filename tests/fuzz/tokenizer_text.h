@@ -1,4 +1,4 @@
-/* A tokenizer that opened: text to ids and back, twice over with the same buffers. A post-processor may name ids that the vocabulary lacks. */
+/* A tokenizer that opened: text to ids and back, and where they lie, twice over with the same buffers. A post-processor may name ids that the vocabulary lacks. */
 #ifndef SAIL_TESTS_FUZZ_TOKENIZER_TEXT_H
 #define SAIL_TESTS_FUZZ_TOKENIZER_TEXT_H
 
@@ -16,6 +16,10 @@ static inline void fuzz_tokenize(const struct tokenizer *t, const char *text, si
         int rc = tokenizer_encode(t, text, n, special, &ids, &err);
         fuzz_check_refusal(rc, &err);
         for (size_t i = 0; i < ids.n; i++) BUG_ON(special ? ids.id[i] < 0 : !tokenizer_token(t, ids.id[i]), "id %d is no token", (int)ids.id[i]);
+        struct token_extent *at = malloc(ids.n * sizeof *at);
+        if (!rc && !tokenizer_extents(t, text, n, ids.id, ids.n, at, &err))
+            for (size_t i = 0; i < ids.n; i++) BUG_ON(at[i].start > at[i].end || at[i].end > n, "token %zu lies at %zu to %zu of %zu bytes", i, at[i].start, at[i].end, n);
+        free(at);
         if (!rc && (rc = tokenizer_decode(t, ids.id, ids.n, special, &out, &err))) fuzz_check_refusal(rc, &err);
         buf_release(&out);
         ids_release(&ids);

@@ -1,4 +1,4 @@
-/* Weights of tokens (LD-DPO) and of pairs (WPO) on a real small model: against torch, against token log-probs taken apart, and the gradient against differences of
+/* Weights of tokens (LD-DPO, masks) and of pairs (WPO) on a real small model: against torch, against token log-probs taken apart, and the gradient against differences of
  * the loss, from scoring through the reference to the backward pass. */
 #include "cli/program.h"
 
@@ -107,6 +107,27 @@ static double loss_at(struct bench *w, const float *start, const double *directi
     return loss(w);
 }
 
+static int64_t parameters(const struct bench *w)
+{
+    struct param *q;
+    int64_t n = 0;
+    for (int64_t i = 0, k = policy_params(w->policy, &q); i < k; i++) n += q[i].n;
+    return n;
+}
+
+/* With the coefficients of the batch, all parameters one after the other; free() it. */
+static double *gradient(struct bench *w, const struct sequences *s, const float *token_weight)
+{
+    struct param *q;
+    double logp[64], *g = calloc((size_t)parameters(w), sizeof *g), *at = g;
+    policy_zero_grad(w->policy);
+    assert_ok(model_forward(w->policy, s, logp, NULL, err));
+    assert_ok(model_backward(w->policy, w->b.coef, token_weight, err));
+    for (int64_t i = 0, k = policy_params(w->policy, &q); i < k; i++)
+        for (int64_t j = 0; j < q[i].n; j++) *at++ = q[i].grad[j];
+    return g;
+}
+
 /* The slope of the loss along the accumulated gradient is the gradient's length. */
 static void check_slope(struct bench *w)
 {
@@ -163,6 +184,54 @@ static void tails_count_everywhere(void **state)
     }
     assert_true(differs);
     check_slope(&w);
+    bench_close(&w);
+}
+
+/* Tokens that do not count are read like the others: the log-prob is the sum over the rest, tails of it too, and the gradient that of weights of 0 and 1. */
+static void what_does_not_count_is_read(void **state)
+{
+    (void)state;
+    struct bench w;
+    bench_open(&w);
+    static unsigned char flags[64][64], none[64];
+    static float token[4096], weight[4096];
+    double whole[64], want[64] = {0};
+    const double tail = 0.3;
+    const struct sequences plain = batch_sequences(&w.b);
+    int64_t tokens = 0, counted = 0;
+    assert_ok(model_score(w.policy, &plain, whole, token, err));
+    for (int64_t i = 0; i < w.b.n; i++) {
+        const int32_t other = w.b.n_tok[i ^ 1], shorter = w.b.n_tok[i] < other ? w.b.n_tok[i] : other;
+        for (int32_t t = 0; t < w.b.n_tok[i]; t++, tokens++) {
+            flags[i][t] = i > 0 && (t + i) % 3 != 0; // of the first row none
+            weight[tokens] = flags[i][t] ? (t < shorter ? 1 : (float)tail) : 0;
+            want[i] += flags[i][t] ? (t < shorter ? 1 : tail) * token[tokens] : 0;
+            counted += flags[i][t];
+        }
+    }
+    loss(&w); // for coefficients
+    double *weighted = gradient(&w, &plain, weight), *masked;
+    const int64_t n = parameters(&w);
+    for (int64_t i = 0; i < w.b.n; i++) w.b.counted[i] = flags[i];
+    batch_public_lengths(&w.b, tail);
+    assert_int_equal(batch_counted_tokens(&w.b), counted);
+    const struct sequences s = batch_sequences(&w.b);
+    masked = gradient(&w, &s, NULL);
+    double off = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        off += (masked[i] - weighted[i]) * (masked[i] - weighted[i]);
+        size += weighted[i] * weighted[i];
+    }
+    assert_true(size > 0 && sqrt(off / size) < 1e-6);
+    free(masked);
+    assert_ok(model_score(w.policy, &s, w.b.logp, NULL, err));
+    for (int64_t i = 0; i < w.b.n; i++) assert_near(w.b.logp[i], want[i], 1e-9, 1e-9);
+    check_slope(&w);
+    for (int64_t i = 0; i < w.b.n; i++) w.b.counted[i] = none;
+    masked = gradient(&w, &s, NULL); // a batch in which nothing counts
+    for (int64_t i = 0; i < n; i++) assert_true(masked[i] == 0);
+    free(masked);
+    free(weighted);
     bench_close(&w);
 }
 
@@ -303,7 +372,7 @@ int main(void)
     snprintf(folder, sizeof folder, "%s", mkdtemp(template));
     snprintf(model, sizeof model, "%s", repo_path("tests/golden/cases/llama-gqa"));
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(torch_agrees), cmocka_unit_test(tails_count_everywhere), cmocka_unit_test(slices_keep_their_tails), cmocka_unit_test(adjusted_is_what_it_says),
+        cmocka_unit_test(torch_agrees), cmocka_unit_test(tails_count_everywhere), cmocka_unit_test(what_does_not_count_is_read), cmocka_unit_test(slices_keep_their_tails), cmocka_unit_test(adjusted_is_what_it_says),
         cmocka_unit_test(the_cache_counts_as_the_policy_does), cmocka_unit_test(micro_batches_change_nothing), cmocka_unit_test(what_has_no_pairs_is_refused),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
