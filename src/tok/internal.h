@@ -62,7 +62,10 @@ bool pattern_next(const struct pattern *p, const char *s, size_t n, struct patte
 /* s with every match replaced, appended. */
 int pattern_replace(const struct pattern *p, const char *s, size_t n, const char *content, struct buf *out, sail_err *err);
 
-/* ---------------------------------------------------------------- normalize.c, charsmap.c */
+/* ---------------------------------------------------------------- normalize.c, compose.c, charsmap.c */
+
+/* Unicode's normal forms: utf8proc's COMPOSE or DECOMPOSE, with COMPAT. Appends to out. */
+int compose_text(const char *s, size_t n, int options, struct buf *out, sail_err *err);
 
 /* SentencePiece's compiled map of characters: a double-array trie of byte strings and the texts that replace them. */
 struct charsmap {

@@ -68,61 +68,6 @@ void normalizers_free(struct normalizers *v)
     free(v->step);
 }
 
-static bool is_ascii(const char *s, size_t n)
-{
-    unsigned char seen = 0;
-    for (size_t i = 0; i < n; i++) seen |= (unsigned char)s[i];
-    return seen < 0x80;
-}
-
-/* Characters that shall pass stand aside as unassigned ones, which nothing composes or reorders. */
-enum { ASIDE = 0xA0000 };
-static utf8proc_int32_t set_aside(utf8proc_int32_t c, void *unused)
-{
-    (void)unused;
-    return c < 0x20000 && char_is_unnormalized((uint32_t)c) ? c + ASIDE : c;
-}
-
-static void put_back(const char *s, size_t n, struct buf *out)
-{
-    size_t done = 0;
-    for (size_t i = 0; i < n;) {
-        uint32_t c;
-        char piece[4];
-        const size_t len = (unsigned char)s[i] < 0xF0 ? 1 : utf8_get(s + i, n - i, &c);
-        if (len == 4 && c >= ASIDE && c < ASIDE + 0x20000 && char_is_unnormalized(c - ASIDE)) {
-            buf_append(out, s + done, i - done);
-            buf_append(out, piece, utf8_put(piece, c - ASIDE));
-            done = i + len;
-        }
-        i += len;
-    }
-    buf_append(out, s + done, n - done);
-}
-
-/* Text that NFC leaves as it is, decided fast: characters below U+0300, and the dashes and quotes of print. */
-static bool is_composed(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char b = (unsigned char)s[i];
-        const bool dash = b == 0xE2 && n - i >= 3 && (unsigned char)s[i + 1] == 0x80 && (unsigned char)s[i + 2] >= 0x90; // U+2010 to U+203F
-        if (b >= 0xCC && !dash) return false;
-        i += dash ? 2 : 0;
-    }
-    return true;
-}
-
-static int compose(const struct buf *in, int options, struct buf *out, sail_err *err)
-{
-    if (is_ascii(in->data, in->len) || (options == UTF8PROC_COMPOSE && is_composed(in->data, in->len))) return buf_append(out, in->data, in->len) ? SAIL_OK : err_memory(err, in->len);
-    utf8proc_uint8_t *p = NULL;
-    utf8proc_ssize_t n = utf8proc_map_custom((const utf8proc_uint8_t *)in->data, (utf8proc_ssize_t)in->len, &p, (utf8proc_option_t)(options | UTF8PROC_STABLE), set_aside, NULL);
-    if (n < 0) return err_set(err, SAIL_FAILED, "normalizer: %s", utf8proc_errmsg(n));
-    put_back((const char *)p, (size_t)n, out);
-    free(p);
-    return SAIL_OK;
-}
-
 /* Steps that look at one character at a time append what becomes of it. */
 static void put_lower(uint32_t c, struct buf *out)
 {
@@ -208,7 +153,7 @@ static int bert(const struct normalizer *s, const struct buf *in, struct buf *ou
         struct buf t;
         if (k == 2) {
             buf_clear(&b);
-            rc = a.len ? compose(&a, UTF8PROC_DECOMPOSE, &b, err) : SAIL_OK;
+            rc = a.len ? compose_text(a.data, a.len, UTF8PROC_DECOMPOSE, &b, err) : SAIL_OK;
             t = a, a = b, b = t;
         }
         buf_clear(&b);
@@ -225,10 +170,10 @@ static int bert(const struct normalizer *s, const struct buf *in, struct buf *ou
 static int run_one(const struct normalizer *s, const struct buf *in, struct buf *out, sail_err *err)
 {
     switch (s->kind) {
-    case NORM_NFC: return compose(in, UTF8PROC_COMPOSE, out, err);
-    case NORM_NFD: return compose(in, UTF8PROC_DECOMPOSE, out, err);
-    case NORM_NFKC: return compose(in, UTF8PROC_COMPOSE | UTF8PROC_COMPAT, out, err);
-    case NORM_NFKD: return compose(in, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, out, err);
+    case NORM_NFC: return compose_text(in->data, in->len, UTF8PROC_COMPOSE, out, err);
+    case NORM_NFD: return compose_text(in->data, in->len, UTF8PROC_DECOMPOSE, out, err);
+    case NORM_NFKC: return compose_text(in->data, in->len, UTF8PROC_COMPOSE | UTF8PROC_COMPAT, out, err);
+    case NORM_NFKD: return compose_text(in->data, in->len, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, out, err);
     case NORM_LOWERCASE: each_char(in, put_lower, out); return SAIL_OK;
     case NORM_STRIP_ACCENTS: each_char(in, put_unmarked, out); return SAIL_OK;
     case NORM_NMT: each_char(in, put_nmt, out); return SAIL_OK;

@@ -9,7 +9,7 @@
 
 static const char blank_mark[] = "\xE2\x96\x81"; // stands for a blank in SentencePiece's vocabularies
 
-enum { LONGEST_UNKNOWN = 4096 };
+enum { LONGEST_UNKNOWN = 256 };
 
 struct walk {
     const struct tokenizer *t;

@@ -202,6 +202,45 @@ static void composed_text_is_known(void **state)
     json_decref(spec);
 }
 
+/* The four forms are utf8proc's own, on any characters and many marks; and a text of nothing but marks takes no time. */
+static void forms_are_unicodes(void **state)
+{
+    (void)state;
+    static const struct {
+        int options;
+        utf8proc_uint8_t *(*want)(const utf8proc_uint8_t *);
+    } forms[] = {{UTF8PROC_COMPOSE, utf8proc_NFC}, {UTF8PROC_DECOMPOSE, utf8proc_NFD}, {UTF8PROC_COMPOSE | UTF8PROC_COMPAT, utf8proc_NFKC}, {UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, utf8proc_NFKD}};
+    struct buf text, out;
+    buf_init(&text, 0);
+    buf_init(&out, 0);
+    uint64_t random = 88172645463325252u;
+    for (int round = 0; round < 20000; round++) {
+        buf_clear(&text);
+        for (int i = 0; i < 10; i++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            char any[4];
+            static const uint32_t base[] = {1, 0x300, 0x900, 0x1100, 0xAC00, 0xF900, 0x1D100, 0xF70}, span[] = {0x2000, 0x70, 0x600, 0x200, 0x2BA0, 0x700, 0x100, 0x20};
+            const size_t k = random >> 60 & 7;
+            const uint32_t c = base[k] + (uint32_t)(random >> 20) % span[k];
+            if (!char_is_unnormalized(c)) buf_append(&text, any, utf8_put(any, c));
+        }
+        for (size_t k = 0; text.len && k < sizeof forms / sizeof *forms; k++) {
+            buf_clear(&out);
+            assert_ok(compose_text(text.data, text.len, forms[k].options, &out, err));
+            utf8proc_uint8_t *want = forms[k].want((const utf8proc_uint8_t *)text.data);
+            if (strcmp((const char *)want, out.data)) fail_msg("form %zu of '%s': '%s', wanted '%s'", k, text.data, out.data, (const char *)want);
+            free(want);
+        }
+    }
+    buf_clear(&text);
+    for (int i = 0; i < 500000; i++) buf_puts(&text, i % 3 ? "\xE0\xBD\xB3" : "\xCC\x81\xCC\xA7"); // U+0F73 is two marks of classes that change places
+    buf_clear(&out);
+    assert_ok(compose_text(text.data, text.len, UTF8PROC_COMPOSE, &out, err));
+    assert_true(out.len >= text.len);
+    buf_release(&text);
+    buf_release(&out);
+}
+
 /* Replacements of replacements end with an error before memory does. */
 static void growth_is_bounded(void **state)
 {
@@ -320,7 +359,7 @@ static void ids_outside_the_vocabulary_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stories_tokenizer), cmocka_unit_test(every_component), cmocka_unit_test(broken_files_are_refused), cmocka_unit_test(hostile_patterns_end),
-                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded), cmocka_unit_test(sentencepiece_models),
+                                       cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded), cmocka_unit_test(forms_are_unicodes), cmocka_unit_test(sentencepiece_models),
                                        cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
