@@ -164,9 +164,14 @@ static FILTER(filter_striptags)
     UNUSED(a), UNUSED(c);
     const struct string *s = value_str(j, self);
     struct text plain = text_start(j), t = text_start(j);
+    bool ends[2] = {true, true}; // whether a tag, a comment can end behind here
     for (size_t at = 0; at < s->len;) { // comments first, then tags
         const bool comment = s->len - at >= 4 && !memcmp(s->s + at, "<!--", 4);
-        const char *end = s->s[at] != '<' ? NULL : comment ? memmem(s->s + at + 4, s->len - at - 4, "-->", 3) : memchr(s->s + at, '>', s->len - at);
+        const char *end = NULL;
+        if (s->s[at] == '<' && ends[comment]) {
+            end = comment ? memmem(s->s + at + 4, s->len - at - 4, "-->", 3) : memchr(s->s + at, '>', s->len - at);
+            ends[comment] = end != NULL;
+        }
         if (end)
             at = (size_t)(end - s->s) + (comment ? 3 : 1);
         else

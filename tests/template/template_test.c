@@ -57,6 +57,7 @@ static void rules_of_jinja(void **state)
         {"{{ (1 }}", "!chat template: line 1: unexpected '}', expected ')'"},
         {"{% for i in range(3000) %}{% for j in range(3000) %}{{ i }}{% endfor %}{% endfor %}", "!line 1: the template needs too much memory: more than 512 MiB"},
         {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "!line 1: maximum recursion depth exceeded"},
+        {"{{ ('<!--' * 100000 ~ '<' * 1000000)|striptags|length }}", "1400000"}, // linear
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *got = render(cases[i][0], row);
