@@ -3,7 +3,7 @@
 
     bench/tokenize.py --model DIR --text FILE [--sail build/sail] [--rounds 5]
 
-Needs the Python package tokenizers. Both start with a tokenizer that has met no word (first pass), then go over the text again. Medians of the rounds; the ids are compared before.
+Needs the Python package tokenizers. Both start with a tokenizer that has met no word (first pass), then go over the text again. Seconds are those of the core, medians of the rounds; the ids are compared before.
 """
 import argparse, json, os, statistics, subprocess, time
 
@@ -12,9 +12,9 @@ import tokenizers
 
 
 def seconds_of(encode, lines):
-    start = time.perf_counter()
+    start = time.process_time()
     encode(lines)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def one_by_one(t):
