@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the first inputs of every fuzz target: tests/fuzz/corpus/NAME/seed-*. Needs gguf, numpy, safetensors and sentencepiece (PyPI)."""
-import base64, gzip, io, json, pathlib, struct, tempfile
+import base64, contextlib, gzip, io, json, pathlib, struct, tempfile
 import gguf, numpy, sentencepiece
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -140,10 +140,9 @@ def sentencepiece_model(kind, **options):
 
 def mapped_model():
     """Two characters are mapped to others."""
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
-        rules.write("41\t61\nC9\t65 301\n")
-        rules.flush()
-        return sentencepiece_model("bpe", vocab_size=30, normalization_rule_tsv=rules.name, remove_extra_whitespaces=False, add_dummy_prefix=False)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder): # the model keeps the file's name
+        pathlib.Path("rules.tsv").write_text("41\t61\nC9\t65 301\n")
+        return sentencepiece_model("bpe", vocab_size=30, normalization_rule_tsv="rules.tsv", remove_extra_whitespaces=False, add_dummy_prefix=False)
 
 
 def field(message, wanted):
@@ -225,6 +224,8 @@ def configs():
     for path in ("examples/demo/study.yaml", "examples/demo/happy.yaml", "examples/smollm2-harmless/harmless.yaml"):
         put("yaml", pathlib.Path(path).stem, (ROOT / path).read_text())
     put("yaml", "config", "model: m\ndata: d.jsonl\nmethod: sail\nbeta: 0.1\nlora-r: 8\nlr: 1e-5\nlabels: [a, 'b', \"c\"]\n")
+    put("yaml", "rules", "rules:\n- {kind: regex, pattern: '(?i)once|time', weight: 2, max: 3}\n- {kind: contains, text: end, ignore_case: true}\n- {kind: characters, weight: -0.1, target: 9}\n"
+        "- {kind: json_valid}\n- {kind: ends_with, text: '.'}\n- {kind: words, list: [a, time], distinct: true}\n- {kind: repeated_bigrams}\n- {kind: word_count}\n")
     put("yaml", "flow", "{a: [1, {b: c}], ? d : *x, &y e: !!str 3, f: |\n  text\n}\n")
 
 

@@ -3,7 +3,7 @@
 
 Needs the Python package sentencepiece (0.2).
 """
-import io, json, pathlib, tempfile
+import contextlib, io, json, pathlib, tempfile
 import sentencepiece
 
 TRAINING = ["the cat sat on the mat", "a cat is a cat is a cat", "hello world of cats and hats", "in the hat the rat sat 123 times", "the theory of the thing", "she sells sea shells on the sea shore",
@@ -21,11 +21,10 @@ MODELS = {
 
 def train(rules=None, **options):
     out = io.BytesIO()
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as f:
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work): # the model keeps the file's name
         if rules:
-            f.write("\n".join(rules) + "\n")
-            f.flush()
-            options["normalization_rule_tsv"] = f.name
+            pathlib.Path("rules.tsv").write_text("\n".join(rules) + "\n")
+            options["normalization_rule_tsv"] = "rules.tsv"
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TRAINING), model_writer=out, minloglevel=2, num_threads=1, hard_vocab_limit=False, **options)
     return out.getvalue()
 
