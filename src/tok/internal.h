@@ -57,6 +57,8 @@ void pattern_free(struct pattern *p);
 struct pattern_search {
     size_t from, start, end; /* the match: [start, end) */
     bool matched;
+    unsigned searches; /* and when, in seconds of the core, they began */
+    double started;
 };
 bool pattern_next(const struct pattern *p, const char *s, size_t n, struct pattern_search *at, int *rc, sail_err *err);
 /* s with every match replaced, appended. */

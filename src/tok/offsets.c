@@ -116,7 +116,7 @@ static size_t without_blanks(const struct walk *w, size_t from, size_t to)
 {
     uint32_t c;
     size_t len;
-    while (to > from && (len = utf8_before(w->text, to, &c), char_is_space(c))) to -= len;
+    while (to > from && (len = utf8_before(w->text, to, &c)) <= to - from && char_is_space(c)) to -= len;
     return to;
 }
 
@@ -190,6 +190,8 @@ static int align(struct aligned *a, const struct tokenizer *t, const char *s, si
         if (t->normalizers.step[i].kind != NORM_PREPEND && t->normalizers.step[i].kind != NORM_STRIP) v.step[v.n++] = t->normalizers.step[i];
     size_t from = 0, search = 0, start, end;
     while (!rc && added_next(&t->added, false, s, n, from, &search, &start, &end)) {
+        if (start < from) start = from; // the one before took the blanks that this one begins with
+        if (end < start) continue;
         rc = put_normalized(a, &v, s + from, start - from, from, err);
         if (!rc) rc = put(a, s + start, end - start, (struct token_extent){start, end}, err);
         from = end;
