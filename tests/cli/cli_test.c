@@ -249,6 +249,8 @@ static const struct bad {
     {"generate --model M --prompts P --out /dev/full", "/dev/full", 1},
     {"generate --model M --prompts P --max-new-tokens 600 --out O", "context of 512", 1},
     {"grad --model M --data D --method dpo --out O", "--ref", 2},
+    {"bench tokenize --model M", "needs --text-file", 2},
+    {"bench tokenize --model M --text-file /dev/null", "expected a regular file", 1},
 };
 
 static void bad_input_is_refused_in_one_line(void **state)
