@@ -1,7 +1,7 @@
 #!/bin/sh
 # tools/fuzz.sh TARGET [RUNS]: runs a fuzz target (tests/fuzz/TARGET_fuzz.c; `make fuzz` builds it) until RUNS executions (1,000,000) or a finding. New inputs go to
 # build-fuzz/corpus/TARGET (of at most MAX_LEN bytes, 4096), findings to build-fuzz/findings/TARGET-*. The dictionary is what stands between quotes in the sources of the parser.
-# tools/fuzz.sh TARGET merge: of a smallest set of inputs with the coverage of all, the smallest (12 KB) become tests/fuzz/corpus/TARGET/found-*.
+# tools/fuzz.sh TARGET merge: of a smallest set of inputs with the coverage of all, the smallest (6 KB) become tests/fuzz/corpus/TARGET/found-*.
 set -e
 cd "$(dirname "$0")/.."
 target=$1 runs=${2:-1000000} build=build-fuzz
@@ -26,7 +26,7 @@ if [ "$runs" = merge ]; then
     rm -f "$committed"/found-*
     "$build/tests/fuzz_$target" -set_cover_merge=1 -max_len=8192 "$merged" "$committed" "$found"
     for input in "$committed"/*; do rm -f "$merged/$(sha1sum <"$input" | cut -c1-40)"; done
-    find "$merged" -type f -printf '%s %p\n' | sort -n | awk '(sum += $1) <= 12288' | while read -r _ input; do cp "$input" "$committed/found-$(basename "$input" | cut -c1-12)"; done
+    find "$merged" -type f -printf '%s %p\n' | sort -n | awk '(sum += $1) <= 6144' | while read -r _ input; do cp "$input" "$committed/found-$(basename "$input" | cut -c1-12)"; done
     rm -r "$merged"
 else
     export ASAN_OPTIONS="${ASAN_OPTIONS:-malloc_context_size=2:quarantine_size_mb=16}" # half of the time otherwise
