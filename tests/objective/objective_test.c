@@ -10,6 +10,7 @@ struct table {
     enum source source[4];
     struct pair pair[2];
     struct ranked rank[4];
+    const unsigned char *counted[4];
     int64_t token_at[4];
     float token_logp[1024], token_logp_ref[1024], token_weight[1024];
 };
@@ -17,7 +18,7 @@ struct table {
 static void make_pair(struct table *t, double lw, double ll, double rw, double rl, int nw, int nl)
 {
     *t = (struct table){.logp = {lw, ll}, .logp_ref = {rw, rl}, .logp_init = {rw, rl}, .win_rate = {0.8, 0.3}, .n_tok = {nw, nl}, .source = {SOURCE_POLICY, SOURCE_REFERENCE}, .pair = {{.win = 0, .lose = 1, .p = 1, .weight = 1}}};
-    t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD | COL_TOKENS | COL_SHIFT | COL_WIN_RATE | COL_LOGP_INIT, .n = 2, .n_tok = t->n_tok, .group = t->group, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
+    t->b = (struct batch){.written = COL_ROWS | COL_LOGP | COL_LOGP_REF | COL_PAIRS | COL_REWARD | COL_TOKENS | COL_SHIFT | COL_WIN_RATE | COL_LOGP_INIT, .n = 2, .n_tok = t->n_tok, .counted = t->counted, .group = t->group, .logp = t->logp, .logp_ref = t->logp_ref, .n_pair = 1,
                           .pair = t->pair, .coef = t->coef, .reward = t->reward, .rank = t->rank, .logp_init = t->logp_init, .win_rate = t->win_rate,
                           .source = t->source, .n_reference = 1, .token_at = t->token_at, .token_logp = t->token_logp, .token_logp_ref = t->token_logp_ref,
                           .token_weight = t->token_weight, .token_capacity = 1024};

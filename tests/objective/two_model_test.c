@@ -57,6 +57,7 @@ static double nash_md(const struct tree *t, const double *theta, const void *con
 
 /* Columns of tokens beside the rows. */
 struct tokens {
+    const unsigned char *counted[MAX_ROWS]; /* all of every answer */
     int64_t at[MAX_ROWS];
     float logp[2 * MAX_ROWS], ref[2 * MAX_ROWS], weight[2 * MAX_ROWS];
 };
@@ -64,6 +65,8 @@ struct tokens {
 static void lay_tokens(struct rows *r, struct tokens *k, const struct tree *t, const double *theta)
 {
     struct batch *b = &r->b;
+    memset(k->counted, 0, sizeof k->counted);
+    b->counted = k->counted;
     b->token_at = k->at;
     b->token_logp = k->logp;
     b->token_logp_ref = k->ref;
