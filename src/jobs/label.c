@@ -173,7 +173,7 @@ static int open_all(struct labelling *l, sail_err *err)
     o.want_prompts_only = true;
     if (!rc) rc = dataset_open(&l->prompts, l->config->prompts, &o, err);
     if (!rc) rc = rewarder_open(&l->rewarder, l->config, &l->text, err);
-    if (!rc && !l->rewarder) rc = err_set(err, SAIL_USAGE, "`sail label` needs a labeler: --reward-rule, --reward-table, --labeler-command or --reward-model");
+    if (!rc && !l->rewarder) rc = err_set(err, SAIL_USAGE, "`sail label` needs a labeler: --reward-rule, --reward-table, --labeler-command, --reward-model or --final-answer gold");
     return rc ? rc : read_answers(l, err);
 }
 

@@ -30,6 +30,10 @@ int labeler_rule_open(struct labeler **out, const char *path, sail_err *err);
 int labeler_command_open(struct labeler **out, const char *command, double deadline_s, sail_err *err);
 /* A gold table: JSON lines {"prompt","completion","reward"}. */
 int labeler_table_open(struct labeler **out, const char *path, sail_err *err);
+/* 1 or 0 by the final answer: that of the row's "answer" (gold), or the one that most completions of the request end in, at least this share of them; no verdict where
+ * there is no such answer. */
+int labeler_final_answer_open(struct labeler **out, bool gold, double share, sail_err *err);
+char *label_final_answer(const char *text); /* in one spelling, to be freed; NULL: none */
 void labeler_close(struct labeler *l);
 const char *labeler_name(const struct labeler *l);
 /* answer->reward has room for n. SAIL_FAILED only when the labeler as a whole is gone (not for one bad answer). */
@@ -43,6 +47,9 @@ enum pair_label { PAIR_LABEL_HARD, PAIR_LABEL_SOFT, PAIR_LABEL_SAMPLED };
 struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_label rule, double temperature, double u);
 /* rate[k] = mean of P(k beats j) over the judged answers j, k itself (1/2) among them; from rewards by sigma((r_k - r_j)/temperature), or for n = 2 from a verdict p (NaN: none). */
 void label_win_rates(int n, const double *reward, double p, double temperature, double *rate);
+/* Of 0, 0.001 ... 1 the cost of a unit of length that makes the mean length of n prompts' best answers by reward - cost * length nearest to that of their worst; the least of
+ * equals. reward, length: (n, k), NaN rewards: no verdict. */
+double label_length_coef(int64_t n, int k, const double *reward, const double *length);
 /* The same from a verdict p = P(i beats j) on the pair itself; a hard tie (p = 1/2) is unlabelled. */
 struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, double u);
 /* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. */

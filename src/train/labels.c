@@ -41,6 +41,10 @@ int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n,
         .finish = finish,
     };
     r->counts.labels += n;
+    *p = NAN;
+    if (r->config->implicit_reward) return implicit_ask(r, first, which, n, reward, err);
+    for (int k = 0; k < n; k++) reward[k] = NAN;
+    if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &request, p, err);
     return rewarder_ask(r->rewarder, &request, reward, p, err);
 }
 
@@ -52,7 +56,11 @@ static int ask(struct run *r, int64_t i, int64_t first, sail_err *err)
     double reward[MAX_ANSWERS];
     for (int k = 0; k < n; k++) all[k] = k;
     int rc = labels_ask(r, i, first, all, n, reward, &r->sampled.prompt[i].p, err);
-    for (int k = 0; k < n; k++) r->sampled.answer[i * n + k].reward = reward[k];
+    for (int k = 0; k < n; k++) {
+        const bool cut = r->config->finished_only && r->batch.finish[first + k] == FINISH_LENGTH;
+        r->sampled.answer[i * n + k].reward = cut ? NAN : reward[k];
+        if (cut) r->sampled.prompt[i].p = NAN;
+    }
     return rc;
 }
 
@@ -61,13 +69,18 @@ double labels_uniform(const struct run *r, int64_t i, int64_t index)
     return rng_uniform((uint64_t)r->config->seed, RNG_LABEL, (uint64_t)r->sampled.born + r->stream, (uint64_t)(i * 4096 + index));
 }
 
+struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const int *of, double p)
+{
+    return label_judged((int32_t)first + of[0], (int32_t)first + of[1], p, pair_rule(r->config), labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]));
+}
+
 /* A judged pair of answers a, c of prompt i; replayed answers keep the label of their first step. */
 static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
 {
     const struct sampled *d = &r->sampled;
     const double *rewards = r->batch.reward + first, u = labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]), p = d->prompt[i].p;
     const int32_t a = (int32_t)first + of[0], c = (int32_t)first + of[1];
-    if (!isnan(p)) return label_judged(a, c, p, pair_rule(r->config), u);
+    if (!isnan(p)) return labels_verdict(r, i, first, of, p);
     struct pair q = label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
     const double ahead = fabs(rewards[of[0]] - rewards[of[1]]), best = fmax(rewards[of[0]], rewards[of[1]]);
     if (ahead < r->config->pair_margin || best < r->config->pair_floor) q.unlabelled = true; // counted as a tie
@@ -97,7 +110,7 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
     const double weight = judged && pairing->weight && !strcmp(r->config->tilt_weight, "exact") ? pairing->weight((int)d->k, value) : 1;
     for (int k = 0; k < n; k++) {
         const int32_t x = (int32_t)first + of[k][0], y = (int32_t)first + of[k][1];
-        struct pair q = judged ? (pairing->pair ? pairing->pair(r, i, first) : judge(r, i, first, of[k])) : (struct pair){.win = x, .lose = y, .p = 1};
+        struct pair q = judged ? (pairing->pair ? pairing->pair(r, i, first, of[k]) : judge(r, i, first, of[k])) : (struct pair){.win = x, .lose = y, .p = 1};
         q.route = route;
         q.weight = weight;
         if (q.unlabelled && fresh) {
@@ -142,10 +155,13 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     const bool fresh = !replay_age(r);
     const double start = clock_seconds();
     const int64_t online = b->n - d->n * d->k;
+    int rc = SAIL_OK;
+    for (int64_t i = 0; !rc && fresh && i < d->n; i++)
+        if (d->prompt[i].route == ROUTE_PR) rc = (r->pairing->ask ? r->pairing->ask : ask)(r, i, online + i * d->k, err);
+    if (!rc && fresh && r->config->implicit_reward) rc = implicit_correct(r, &result->length_coef, err);
+    if (rc) return rc;
     for (int64_t i = 0; i < d->n; i++) {
         const int64_t first = online + i * d->k;
-        int rc = fresh && d->prompt[i].route == ROUTE_PR ? (r->pairing->ask ? r->pairing->ask : ask)(r, i, first, err) : SAIL_OK;
-        if (rc) return rc;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
         label_win_rates((int)d->k, b->reward + first, d->prompt[i].p, r->config->label_temperature, b->win_rate + first);
         if (r->pairs) add_pairs(r, i, first, fresh);

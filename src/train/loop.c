@@ -78,6 +78,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "objective/kl", s->kl);
     put(all, "objective/scores", s->score);
     put(all, "objective/scores_margin", s->score_margin);
+    put(all, "objective/length_coef", s->length_coef);
     put(all, "val/contain_eos_token", s->eos_share);
     put(all, "completions/mean_length", s->answer_length);
     put(all, "sampler/blend_kl", s->blend_kl);

@@ -40,9 +40,14 @@ static int check_mixture(const struct run *r, sail_err *err)
     if ((offline > 1e-12 || r->mixture.dp > 0) && !c->data)
         return err_set(err, SAIL_USAGE, "method %s takes %.3g of its rows from --data, and there is none", r->preset->name, offline + r->mixture.dp);
     if (online > 0 && !c->data && !c->prompts) return err_set(err, SAIL_USAGE, "method %s samples answers: give --prompts or --data", r->preset->name);
-    const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command;
-    if (r->mixture.pr > 0 && !labeler)
+    const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command || strcmp(c->final_answer, "none");
+    const bool itself = c->implicit_reward || c->self_judge;
+    if (labeler + c->implicit_reward + c->self_judge > 1)
+        return err_set(err, SAIL_USAGE, "method %s is labelled by the policy itself (--%s): drop the other labeler, or --%s=false", r->preset->name, c->implicit_reward ? "implicit-reward" : "self-judge",
+                       c->implicit_reward ? "implicit-reward" : "self-judge");
+    if (r->mixture.pr > 0 && !labeler && !itself)
         return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table or --labeler-command", r->preset->name);
+    if (c->finished_only && r->pairing->ask) return err_set(err, SAIL_USAGE, "--finished-only and --pairing %s: answers that are judged two by two keep their verdicts: drop one of them", c->pairing);
     if (offline < 0.05 && !c->max_steps)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
     int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
@@ -68,6 +73,8 @@ static int check_mixture(const struct run *r, sail_err *err)
     if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
     if ((c->ref_samples > 0 || c->data_answers > 0) && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--ref-samples and --data-answers: the score term of method %s needs answers of the policy: --gamma 0, or num_samples alone", r->preset->name);
+    if (c->finished_only && scores_sampler(r))
+        return err_set(err, SAIL_USAGE, "--finished-only keeps some draws of the policy and drops others, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
     if (c->wpo && scores_sampler(r))
         return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
     if (online > 0 && c->ld_alpha < 1)
@@ -237,6 +244,7 @@ static int open_buffers(struct run *r, sail_err *err)
     if (!rc) rc = mem_alloc(&r->slice_pair, pairs, sizeof *r->slice_pair, err);
     if (!rc) rc = mem_alloc(&r->sampled.prompt, size, sizeof *r->sampled.prompt, err);
     if (!rc) rc = mem_alloc(&r->sampled.answer, size * k, sizeof *r->sampled.answer, err);
+    if (!rc && r->pairing->all) rc = mem_alloc(&r->sampled.duel, pairs, sizeof *r->sampled.duel, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->sampled.ids, size * k * (size_t)r->config->max_new_tokens, sizeof *r->sampled.ids, err);
     if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
     if (!rc) rc = pull_open(r, err);
@@ -326,6 +334,9 @@ static int choose_method(struct run *r, sail_err *err)
     rc = check_mixture(r, err);
     if (!rc) rc = draws_check(r, scores_sampler(r), err);
     if (!rc) rc = opponent_check(r, err);
+    if (!rc) rc = implicit_check(r, err);
+    if (!rc) rc = self_judge_check(r, err);
+    if (!rc) rc = duels_check(r, err);
     if (!rc && r->groups) rc = groups_check(r, err);
     return rc ? rc : reference_check(r, err);
 }
@@ -346,6 +357,8 @@ static int open_all(struct run *r, sail_err *err)
     r->best = INFINITY;
     backend_threads((int)c->threads);
     if ((rc = open_models(r, err)) || (rc = open_data(r, err))) return rc;
+    if ((c->implicit_reward || c->self_judge) && !r->text.tokenizer) return err_set(err, SAIL_USAGE, "%s: a policy that judges its own answers reads texts, and there is no tokenizer (tokenizer.json)", c->model);
+    if ((rc = self_judge_open(&r->self_judge, c, &r->text, err))) return rc;
     if ((rc = rewarder_open(&r->rewarder, c, &r->text, err))) return rc;
     if ((rc = open_optimizer(r, err)) || (rc = extragradient_open(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
     plan_steps(r);
@@ -375,6 +388,7 @@ void run_close(struct run *r)
     optimizer_free(r->optimizer);
     free(r->start.value);
     rewarder_close(r->rewarder);
+    self_judge_close(r->self_judge);
     adapter_close(r->adapter);
     adapter_close(r->reference_adapter);
     adapter_close(r->init_adapter);
@@ -393,6 +407,7 @@ void run_close(struct run *r)
     free(r->drawn_prompt);
     free(r->sampled.prompt);
     free(r->sampled.answer);
+    free(r->sampled.duel);
     free(r->sampled.ids);
     free(r->drawn);
     free(r->order);

@@ -62,8 +62,9 @@ static double verdict(const struct run *r, double p, double u)
     return !strcmp(rule, "sampled") ? u < p : p == 0.5 ? 0.5 : p > 0.5;
 }
 
-struct pair opponent_pair(const struct run *r, int64_t i, int64_t first)
+struct pair opponent_pair(const struct run *r, int64_t i, int64_t first, const int *of)
 {
+    (void)of;
     const struct sampled_prompt *prompt = &r->sampled.prompt[i];
     const double m = verdict(r, prompt->beats[0], labels_uniform(r, i, 0)) - verdict(r, prompt->beats[1], labels_uniform(r, i, 1));
     return (struct pair){.win = (int32_t)first, .lose = (int32_t)first + 1, .p = 1, .margin = m, .unlabelled = isnan(m)};

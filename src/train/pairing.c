@@ -49,6 +49,7 @@ static const struct pairing pairings[] = {
     {.name = "opponent", .choose = opponent_choose, .skews = true, .ask = opponent_ask, .pair = opponent_pair},
     {.name = "tilted", .choose = tilt_choose, .needs_reward = true, .skews = true, .weight = tilt_weight},
     {.name = "all", .choose = every, .all = true},
+    {.name = "duels", .choose = every, .all = true, .ask = duels_ask, .pair = duels_pair},
 };
 
 const struct pairing *pairing_find(const char *name)

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -77,9 +78,11 @@ static double combined(const struct rewarder *r, const double *score)
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, sail_err *err)
 {
     *out = NULL;
-    const int n = (config->reward_rule != NULL) + (config->reward_table != NULL) + (config->labeler_command != NULL) + (config->reward_model != NULL);
+    const int n = (config->reward_rule != NULL) + (config->reward_table != NULL) + (config->labeler_command != NULL) + (config->reward_model != NULL) + (strcmp(config->final_answer, "none") != 0);
     if (!n) return SAIL_OK;
-    if (n > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: --reward-rule, --reward-table, --labeler-command or --reward-model");
+    if (n > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: --reward-rule, --reward-table, --labeler-command, --reward-model or --final-answer (none)");
+    if (!strcmp(config->final_answer, "majority") && config->command != CMD_ALIGN)
+        return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
     struct rewarder *r;
     if (mem_alloc(&r, 1, sizeof *r, err)) return SAIL_FAILED;
     r->text = text;
@@ -92,6 +95,8 @@ int rewarder_open(struct rewarder **out, const sail_config *config, const struct
         rc = labeler_rule_open(&r->labeler, config->reward_rule, err);
     else if (config->reward_table)
         rc = labeler_table_open(&r->labeler, config->reward_table, err);
+    else if (!config->labeler_command)
+        rc = labeler_final_answer_open(&r->labeler, !strcmp(config->final_answer, "gold"), config->majority_share, err);
     else
         rc = labeler_command_open(&r->labeler, config->labeler_command, config->labeler_deadline, err);
     if (rc) {

@@ -1,4 +1,4 @@
-/* Rewards of completions, from rules, a table, a program or a reward model: one face for the step. */
+/* Rewards of completions, from rules, a table, a program, final answers or a reward model: one face for the step. */
 #ifndef SAIL_TRAIN_REWARDER_H
 #define SAIL_TRAIN_REWARDER_H
 
@@ -8,7 +8,7 @@
 
 struct rewarder;
 
-/* From --reward-rule, --reward-table, --labeler-command or --reward-model; *out stays NULL when none is given. */
+/* From --reward-rule, --reward-table, --labeler-command, --reward-model or --final-answer; *out stays NULL when none is given. */
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, sail_err *err);
 void rewarder_close(struct rewarder *r);
 const char *rewarder_name(const struct rewarder *r);

@@ -52,6 +52,7 @@ struct sampled {
     int64_t n, k;                  /* prompts, answers of each */
     struct sampled_prompt *prompt; /* (batch) */
     struct sampled_answer *answer; /* (batch, k) */
+    double *duel;                  /* --pairing duels: (batch, k (k - 1) / 2): P(i beats j), i < j */
     int32_t *ids;                  /* (batch, k, max_new_tokens) */
 };
 
@@ -84,15 +85,19 @@ struct pairing {
     bool all;                 /* every pair: room for them */
     /* The labeler's part where a pair is not judged by itself: ask about the answers of prompt i from row `first` on, and what came of it. NULL: labels.c's own. */
     int (*ask)(struct run *r, int64_t i, int64_t first, sail_err *err);
-    struct pair (*pair)(const struct run *r, int64_t i, int64_t first);
+    struct pair (*pair)(const struct run *r, int64_t i, int64_t first, const int *of);
     double (*weight)(int k, const double *reward); /* of a pair beside a random one; such a pairing is a second sampler. NULL: 1 */
 };
 const struct pairing *pairing_find(const char *name);
 /* opponent.c */
 int opponent_choose(int k, const double *reward, double u, int (*out)[2]);
 int opponent_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
-struct pair opponent_pair(const struct run *r, int64_t i, int64_t first);
+struct pair opponent_pair(const struct run *r, int64_t i, int64_t first, const int *of);
 int opponent_check(const struct run *r, sail_err *err);
+/* duels.c */
+int duels_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
+struct pair duels_pair(const struct run *r, int64_t i, int64_t first, const int *of);
+int duels_check(const struct run *r, sail_err *err);
 /* tilt.c */
 int tilt_choose(int k, const double *reward, double u, int (*out)[2]);
 double tilt_weight(int k, const double *reward);
@@ -109,6 +114,7 @@ struct step_timing {
 struct step_result {
     struct objective_stats stats;
     double scale, grad_norm, learning_rate;
+    double length_coef; /* what a character cost in the implicit reward; NaN without it */
     double param_norm; /* before --param-bound projected it; NaN without */
     double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
@@ -136,6 +142,8 @@ struct run {
     struct dataset *data, *prompts, *eval, *eval_prompts; /* prompts: what online rows and samples start from */
     int64_t longest;                       /* most tokens of a sequence: --max-length within the model's context */
     struct rewarder *rewarder;             /* NULL: no route asks for one */
+
+    struct self_judge *self_judge;         /* NULL: not asked for */
 
     struct model *model, *reference_model; /* reference_model: only when it is another file or the policy is trained in full */
     struct adapter *adapter, *reference_adapter;
@@ -249,6 +257,7 @@ int replay_unpack(struct run *r, const double *in, sail_err *err);
 /* Asks the labeler about some answers of prompt i: reward (n), and for two of them P(first beats second) where that is how it judges, else NaN. */
 int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err);
 double labels_uniform(const struct run *r, int64_t i, int64_t index); /* in [0, 1), of prompt i of the step */
+struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const int *of, double p); /* from p = P(of[0] beats of[1]), by --pr-label */
 int labels_fill(struct run *r, struct step_result *result, sail_err *err);
 /* scorer.c: log ref of a slice of the batch, in the same packing as the policy's forward so that h is exactly 0 at the start. */
 int reference_score(struct run *r, struct batch *slice, struct reference_cache *cache, sail_err *err);
@@ -257,6 +266,17 @@ struct sequences batch_sequences(const struct batch *b);
 struct sequences policy_sequences(const struct run *r, const struct batch *b);
 /* Rows of the next micro-batch from row `from`: whole groups within the token budget and --micro-batch. */
 int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from);
+
+/* implicit.c: rewards of some answers from the policy itself; then, all prompts asked, the cost of their lengths is taken off and told in *coef. */
+int implicit_check(const struct run *r, sail_err *err);
+int implicit_ask(struct run *r, int64_t first, const int *which, int n, double *reward, sail_err *err);
+int implicit_correct(struct run *r, double *coef, sail_err *err);
+
+/* self_judge.c: P(first of two answers beats the second) as the policy says when it is asked; NaN where the question is too long for it. */
+int self_judge_check(const struct run *r, sail_err *err);
+int self_judge_open(struct self_judge **out, const sail_config *c, const struct text_pipeline *text, sail_err *err);
+int self_judge_ask(const struct self_judge *j, struct policy policy, const struct reward_request *q, double *p, sail_err *err);
+void self_judge_close(struct self_judge *j);
 
 /* extragradient.c: keeps the point that a step starts from, and goes back there. */
 int extragradient_open(struct run *r, sail_err *err);

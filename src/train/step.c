@@ -137,7 +137,7 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
 /* The rows of a step and who won. */
 static int gather(struct run *r, struct step_result *result, sail_err *err)
 {
-    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .answer_length = NAN};
+    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .length_coef = NAN, .answer_length = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);

@@ -1,0 +1,184 @@
+/* Methods whose labels are the policy's own: each runs by its name, resumes bit for bit and refuses what it cannot do in a sentence that says what to change. */
+#include "cli/program.h"
+
+/* The options that all runs share; the method's come after. */
+static const char *align(const char *method)
+{
+    static char text[8192];
+    snprintf(text, sizeof text, "align --model %s --data %s/pairs.jsonl --batch 3 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --optimizer sgd --schedule constant "
+             "--max-grad-norm 0 --dtype f32 --threads 1 --quiet --method %s", model, folder, method);
+    return text;
+}
+
+/* The start policy of DICE, trained by DPO on the same base. */
+static const char *dice(const char *more)
+{
+    static char text[4096];
+    snprintf(text, sizeof text, "dice --adapter %s/dpo/final --ref-samples 4 --finished-only=false %s", folder, more);
+    return text;
+}
+
+static void assert_resumes(const char *method)
+{
+    shell("rm -rf %s/straight %s/killed", folder, folder);
+    assert_run("%s --out %s/straight", align(method), folder);
+    assert_run("%s --out %s/killed", align(method), folder);
+    shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
+    assert_run("align --out %s/killed --resume --quiet", folder);
+    assert_same_file("straight", "killed", "metrics.jsonl");
+    assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
+}
+
+/* The implicit reward as `sail score` has it: log-probs of the same answers under the start and under the base. */
+static void dice_asks_the_start_policy(void **state)
+{
+    (void)state;
+    assert_run("%s --out %s/dice", align(dice("--mix-pr 1")), folder);
+    for (int step = 1; step <= 4; step++) {
+        assert_true(run_metric("dice", "grad_norm", step) > 0);
+        assert_true(run_metric("dice", "objective/length_coef", step) >= 0 && run_metric("dice", "objective/length_coef", step) <= 1);
+        assert_true(run_metric("dice", "objective/scores_margin", step) > 0);
+        assert_true(run_metric("dice", "val/unlabelled", step) == 0);
+    }
+    assert_run("%s --micro-batch 1 --out %s/dice-cut", align(dice("--mix-pr 1")), folder);
+    assert_near(run_metric("dice", "loss", 2), run_metric("dice-cut", "loss", 2), 1e-6, 1e-5);
+    // Another price of length is another reward of the same answers: lower by that times their characters, which are the same in both runs.
+    assert_run("%s --max-steps 1 --length-coef 0 --out %s/dice-0", align(dice("--mix-pr 1")), folder);
+    assert_run("%s --max-steps 1 --length-coef 0.5 --out %s/dice-1", align(dice("--mix-pr 1")), folder);
+    assert_run("%s --max-steps 1 --length-coef 1 --out %s/dice-2", align(dice("--mix-pr 1")), folder);
+    const double r0 = run_metric("dice-0", "objective/scores", 1), r1 = run_metric("dice-1", "objective/scores", 1), r2 = run_metric("dice-2", "objective/scores", 1);
+    assert_true(r0 - r2 > 12); // twelve tokens are more characters than that
+    assert_near(r0 - r1, r1 - r2, 1e-9, 0);
+}
+
+static void dice_resumes(void **state)
+{
+    (void)state;
+    assert_resumes(dice("--ref-steps 3"));
+}
+
+/* Answers that were cut have no verdict: nothing of theirs is left of the batch, the data's pairs are. */
+static void cut_answers_have_no_verdict(void **state)
+{
+    (void)state;
+    assert_run("%s --adapter %s/dpo/final --ref-samples 4 --mix-pr 0.8 --out %s/cut", align("dice"), folder, folder);
+    assert_true(run_metric("cut", "val/contain_eos_token", 2) == 0);
+    assert_true(run_metric("cut", "val/unlabelled", 2) > 0);
+}
+
+/* Two runs that learn the same from the same answers. */
+static void assert_same_steps(const char *a, const char *b)
+{
+    for (int step = 1; step <= 4; step++) {
+        assert_true(run_metric(a, "grad_norm", step) > 0);
+        assert_near(run_metric(a, "loss", step), run_metric(b, "loss", step), 1e-6, 1e-5);
+        assert_near(run_metric(a, "grad_norm", step), run_metric(b, "grad_norm", step), 1e-6, 1e-4);
+    }
+}
+
+static void osp_runs_and_resumes(void **state)
+{
+    (void)state;
+    assert_run("%s --out %s/osp", align("osp --lora-r 4"), folder);
+    assert_run("%s --micro-batch 1 --out %s/osp-cut", align("osp --lora-r 4"), folder);
+    assert_same_steps("osp", "osp-cut");
+    assert_true(run_metric("osp", "labels", 1) == 3 * 6 * 2); // prompts, pairs, answers of a pair
+    assert_resumes("osp --lora-r 4");
+}
+
+/* A judge of rewards says the same of a pair whether it is asked about all answers or about these two. */
+static void duels_are_all_pairs(void **state)
+{
+    (void)state;
+    char method[2048];
+    static const char *const pairing[] = {"all", "duels"};
+    for (int hard = 0; hard < 2; hard++) {
+        for (int k = 0; k < 2; k++) {
+            snprintf(method, sizeof method, "online-dpo --lora-r 4 --num-samples 4 --reward-rule %s --pr-label %s --pairing %s", repo_path("examples/demo/happy.yaml"), hard ? "hard" : "soft", pairing[k]);
+            assert_run("%s --out %s/%s-%d", align(method), folder, pairing[k], hard);
+        }
+    }
+    assert_same_steps("all-0", "duels-0");
+    for (int step = 1; step <= 4; step++) {
+        assert_true(run_metric("all-1", "loss", step) == run_metric("duels-1", "loss", step));
+        assert_true(run_metric("all-1", "grad_norm", step) == run_metric("duels-1", "grad_norm", step));
+    }
+}
+
+/* Hot answers of the story model hold numbers now and then. */
+static const char pfpo[] = "pfpo --lora-r 4 --temperature 20 --top-p 1 --majority-share 0";
+
+static void pfpo_runs_and_resumes(void **state)
+{
+    (void)state;
+    assert_run("%s --out %s/pfpo", align(pfpo), folder);
+    double moved = 0;
+    for (int step = 1; step <= 4; step++) moved += run_metric("pfpo", "grad_norm", step);
+    assert_true(moved > 0);
+    assert_resumes(pfpo);
+    // Pseudo tests: a program says how many of them an answer passes.
+    char method[2048];
+    snprintf(method, sizeof method, "pfpo --lora-r 4 --final-answer none --num-samples 3 --pair-floor 0.5 --pair-margin 0.6 --labeler-command \"sh %s/passes.sh\"", folder);
+    static const char program[] = "while read -r x; do id=$(echo \"$x\" | sed 's/.*\"id\": *\"\\([0-9]*\\)\".*/\\1/'); echo '{\"id\": \"'$id'\", \"rewards\": [0.4, 0.9, 0.25]}'; done\n";
+    char path[1100];
+    snprintf(path, sizeof path, "%s/passes.sh", folder);
+    assert_ok(file_replace(path, program, sizeof program - 1, err));
+    assert_run("%s --out %s/tests", align(method), folder);
+    assert_true(run_metric("tests", "val/unlabelled", 1) == 0);
+    assert_true(run_metric("tests", "val/ties", 1) == 3 * 2); // 0.9 against 0.4 is too close, 0.4 wins nothing
+}
+
+static const struct {
+    const char *options, *says;
+} refused[] = {
+    {"dice", "give that policy as --adapter"},
+    {"dice --adapter %s/dpo/final --ref base", "drop --ref"},
+    {"dice --adapter %s/dpo/final --length-coef no", "expected auto or a number"},
+    {"dice --adapter %s/dpo/final --reward-rule x.yaml", "drop the other labeler"},
+    {"dice --adapter %s/dpo/final --mix-pr 0", "samples no answers"},
+    {"dpo --implicit-reward", "--mix-pr above 0"},
+    {"dice --adapter %s/dpo/final --pairing duels --finished-only=false", "--pairing best-worst"},
+    {"online-dpo --reward-rule x.yaml --length-coef auto", "give --implicit-reward"},
+    {"sail-pr --reward-rule x.yaml --finished-only", "--gamma 0"},
+    {"osp --pairing all", "--pairing duels, or --num-samples 2"},
+    {"osp --judge-choices A", "two texts with a comma"},
+    {"osp --judge-choices A,A", "different tokens"},
+    {"osp --judge-prompt %s/prompts.jsonl", "expected {prompt} once, found it nowhere"},
+    {"osp --reward-rule x.yaml", "drop the other labeler"},
+    {"osp --replay-steps 1", "drop --replay-steps"},
+    {"online-dpo --reward-rule x.yaml --judge-choices a,b", "are for --self-judge"},
+    {"sppo --reward-rule x.yaml --pairing duels", "--pairing all"},
+    {"pfpo --reward-rule x.yaml", "--final-answer (none)"},
+    {"pfpo --final-answer none", "asks a labeler"},
+};
+
+static void bad_configurations_are_refused(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
+        char method[2048];
+        snprintf(method, sizeof method, refused[k].options, folder);
+        const int status = run_sail("%s --out %s/never", align(method), folder);
+        if (status != 2 || !strstr(output, refused[k].says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", method, status, output, refused[k].says);
+    }
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    return make_pairs("self-label") ? -1 : run_sail("align --model %s --data %s/pairs.jsonl --method dpo --max-steps 3 --batch 3 --lr 1e-2 --lora-r 4 --dtype f32 --out %s/dpo --quiet", model, folder, folder);
+}
+
+static int clean_up(void **state)
+{
+    (void)state;
+    return dir_remove(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(dice_asks_the_start_policy), cmocka_unit_test(dice_resumes), cmocka_unit_test(cut_answers_have_no_verdict),
+                                       cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(pfpo_runs_and_resumes),
+                                       cmocka_unit_test(bad_configurations_are_refused)};
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
