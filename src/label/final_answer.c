@@ -137,7 +137,7 @@ static int ask(struct labeler *l, const struct label_request *q, struct label_an
     if (mem_alloc(&answer, (size_t)q->n, sizeof *answer, err)) return SAIL_FAILED;
     for (int i = 0; i < q->n; i++) answer[i] = label_final_answer(q->completions[i]);
     char *truth = f->gold ? gold(q->row) : NULL;
-    const char *right = f->gold ? truth : majority(f, answer, q->n);
+    const char *right = f->gold ? truth : majority(f, answer, q->n_vote ? q->n_vote : q->n);
     for (int i = 0; right && i < q->n; i++) a->reward[i] = answer[i] && !strcmp(answer[i], right);
     if (!right) l->bad++;
     for (int i = 0; i < q->n; i++) free(answer[i]);

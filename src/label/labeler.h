@@ -15,6 +15,7 @@ struct label_request {
     const char *const *completions; /* (n) */
     const bool *finished;           /* (n): ended by EOS */
     int n;
+    int n_vote; /* the majority is of the first so many; 0: of all */
 };
 struct label_answer {
     double *reward; /* (n), NaN: none */

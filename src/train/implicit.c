@@ -29,19 +29,12 @@ int implicit_check(const struct run *r, sail_err *err)
     return SAIL_OK;
 }
 
-int implicit_ask(struct run *r, int64_t first, const int *which, int n, double *reward, sail_err *err)
+int implicit_ask(struct run *r, int64_t first, int n, double *reward, sail_err *err)
 {
     const struct batch *b = &r->batch;
-    const int32_t *ids[MAX_ANSWERS];
-    int32_t n_prompt[MAX_ANSWERS], n_tok[MAX_ANSWERS], group[MAX_ANSWERS] = {0};
     double base[MAX_ANSWERS];
-    for (int k = 0; k < n; k++) {
-        const int64_t row = first + which[k];
-        ids[k] = b->ids[row];
-        n_prompt[k] = b->n_prompt[row];
-        n_tok[k] = b->n_tok[row];
-    }
-    const struct sequences s = {.n = n, .ids = ids, .n_prompt = n_prompt, .n_tok = n_tok, .group = group};
+    const struct sequences s = {.n = n, .ids = &b->ids[first], .n_prompt = &b->n_prompt[first], .n_tok = &b->n_tok[first], .group = &b->group[first]};
+    r->counts.labels += n;
     int rc = model_score(r->reference, &s, reward, NULL, err);
     if (!rc) rc = model_score((struct policy){.model = r->model}, &s, base, NULL, err);
     for (int k = 0; !rc && k < n; k++) reward[k] -= base[k];

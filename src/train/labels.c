@@ -14,12 +14,33 @@ static enum pair_label pair_rule(const sail_config *c)
     return !strcmp(c->pr_label, "soft") ? PAIR_LABEL_SOFT : !strcmp(c->pr_label, "sampled") ? PAIR_LABEL_SAMPLED : PAIR_LABEL_HARD;
 }
 
-int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err)
+int labels_ask_texts(struct run *r, int64_t i, const int32_t *ids, int64_t n_prompt, int n, int n_vote, const int32_t *const *answer, const int32_t *n_tok, const enum finish *finish, double *reward, double *p, sail_err *err)
 {
-    const struct batch *b = &r->batch;
     const struct dataset *d = r->prompts;
     const struct sampled_prompt *prompt = &r->sampled.prompt[i];
     const struct example *e = &d->example[prompt->row];
+    const struct reward_request request = {
+        .key = (int64_t)prompt->key,
+        .prompt_text = e->text >= 0 ? d->text + e->text : NULL,
+        .row = d->row ? d->row[prompt->row] : NULL,
+        .prompt = ids,
+        .n_prompt = n_prompt,
+        .n = n,
+        .n_vote = n_vote,
+        .ids = answer,
+        .n_tok = n_tok,
+        .finish = finish,
+    };
+    r->counts.labels += n;
+    *p = NAN;
+    for (int k = 0; k < n; k++) reward[k] = NAN;
+    if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &request, p, err);
+    return rewarder_ask(r->rewarder, &request, reward, p, err);
+}
+
+int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err)
+{
+    const struct batch *b = &r->batch;
     const int32_t *ids[MAX_ANSWERS];
     int32_t n_tok[MAX_ANSWERS];
     enum finish finish[MAX_ANSWERS];
@@ -29,23 +50,7 @@ int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n,
         n_tok[k] = b->n_tok[row];
         finish[k] = b->finish[row];
     }
-    const struct reward_request request = {
-        .key = (int64_t)prompt->key,
-        .prompt_text = e->text >= 0 ? d->text + e->text : NULL,
-        .row = d->row ? d->row[prompt->row] : NULL,
-        .prompt = b->ids[first],
-        .n_prompt = b->n_prompt[first],
-        .n = n,
-        .ids = ids,
-        .n_tok = n_tok,
-        .finish = finish,
-    };
-    r->counts.labels += n;
-    *p = NAN;
-    if (r->config->implicit_reward) return implicit_ask(r, first, which, n, reward, err);
-    for (int k = 0; k < n; k++) reward[k] = NAN;
-    if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &request, p, err);
-    return rewarder_ask(r->rewarder, &request, reward, p, err);
+    return labels_ask_texts(r, i, b->ids[first], b->n_prompt[first], n, n, ids, n_tok, finish, reward, p, err);
 }
 
 /* Verdicts on all answers of prompt i, whose first row is given. */
@@ -55,11 +60,12 @@ static int ask(struct run *r, int64_t i, int64_t first, sail_err *err)
     int all[MAX_ANSWERS] = {0};
     double reward[MAX_ANSWERS];
     for (int k = 0; k < n; k++) all[k] = k;
-    int rc = labels_ask(r, i, first, all, n, reward, &r->sampled.prompt[i].p, err);
+    double *p = &r->sampled.prompt[i].p;
+    int rc = r->config->implicit_reward ? implicit_ask(r, first, n, reward, err) : labels_ask(r, i, first, all, n, reward, p, err);
     for (int k = 0; k < n; k++) {
         const bool cut = r->config->finished_only && r->batch.finish[first + k] == FINISH_LENGTH;
         r->sampled.answer[i * n + k].reward = cut ? NAN : reward[k];
-        if (cut) r->sampled.prompt[i].p = NAN;
+        if (cut) *p = NAN;
     }
     return rc;
 }
@@ -156,7 +162,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     const double start = clock_seconds();
     const int64_t online = b->n - d->n * d->k;
     int rc = SAIL_OK;
-    for (int64_t i = 0; !rc && fresh && i < d->n; i++)
+    for (int64_t i = 0; !rc && fresh && !r->config->prefix_endings && i < d->n; i++)
         if (d->prompt[i].route == ROUTE_PR) rc = (r->pairing->ask ? r->pairing->ask : ask)(r, i, online + i * d->k, err);
     if (!rc && fresh && r->config->implicit_reward) rc = implicit_correct(r, &result->length_coef, err);
     if (rc) return rc;

@@ -337,6 +337,7 @@ static int choose_method(struct run *r, sail_err *err)
     if (!rc) rc = implicit_check(r, err);
     if (!rc) rc = self_judge_check(r, err);
     if (!rc) rc = duels_check(r, err);
+    if (!rc) rc = prefixes_check(r, scores_sampler(r), err);
     if (!rc && r->groups) rc = groups_check(r, err);
     return rc ? rc : reference_check(r, err);
 }
@@ -357,7 +358,7 @@ static int open_all(struct run *r, sail_err *err)
     r->best = INFINITY;
     backend_threads((int)c->threads);
     if ((rc = open_models(r, err)) || (rc = open_data(r, err))) return rc;
-    if ((c->implicit_reward || c->self_judge) && !r->text.tokenizer) return err_set(err, SAIL_USAGE, "%s: a policy that judges its own answers reads texts, and there is no tokenizer (tokenizer.json)", c->model);
+    if ((c->implicit_reward || c->self_judge || c->prefix_endings) && !r->text.tokenizer) return err_set(err, SAIL_USAGE, "%s: --implicit-reward, --self-judge and --prefix-endings read texts, and there is no tokenizer (tokenizer.json)", c->model);
     if ((rc = self_judge_open(&r->self_judge, c, &r->text, err))) return rc;
     if ((rc = rewarder_open(&r->rewarder, c, &r->text, err))) return rc;
     if ((rc = open_optimizer(r, err)) || (rc = extragradient_open(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;

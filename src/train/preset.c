@@ -66,6 +66,7 @@ static const struct preset presets[] = {
     {"inpo", "reference", "reward", "inpo", "periodic", "beta=0.1 tau=0.03 mix_pr=1 num_samples=0 ref_samples=8 ref_rule=periodic", "arXiv 2407.00617"},
     {"osp", "policy", "self", "dpo", "init", "beta=0.1 mix_pr=1 num_samples=4 pairing=duels pr_label=soft self_judge=true", "arXiv 2405.14103"},
     {"pfpo", "policy", "majority", "dpo,sft-mean", "init", "beta=0.1 method_weights=1,0.2 mix_pr=1 num_samples=8 top_p=0.9 pairing=all final_answer=majority majority_share=0.5", "arXiv 2411.16345"},
+    {"pdpo", "policy", "majority", "dpo,sft-mean", "init", "beta=0.1 method_weights=1,0.2 mix_pr=1 num_samples=10 top_p=0.9 pairing=all final_answer=majority majority_share=0.5 prefix_endings=3 pair_margin=1 pair_floor=1", "arXiv 2411.16345"},
     {"iterative-dpo", "policy", "reward", "sail", "init", "beta=0.1 mix_pr=1 gamma=0 num_samples=4 pairing=best-worst", "arXiv 2405.07863"},
     {"sail-dp", "dataset", "dataset + self", "sail", "init", "beta=0.1 mix_dp=0.4 rho=0.2", "arXiv 2406.15567"},
     {"sail-pp", "dataset + policy", "dataset + self", "sail", "init", "beta=0.1 mix_pp=0.3 pi=0.2", "arXiv 2406.15567"},

@@ -154,7 +154,8 @@ static int ask_labeler(struct rewarder *r, const struct reward_request *q, doubl
                                           .row = q->row,
                                           .completions = completion,
                                           .finished = finished,
-                                          .n = q->n};
+                                          .n = q->n,
+                                          .n_vote = q->n_vote};
     struct label_answer answer = {.reward = reward, .p = NAN};
     if ((rc = labeler_ask(r->labeler, &request, &answer, err))) return rc;
     *p = answer.p;

@@ -21,6 +21,7 @@ struct reward_request {
     const int32_t *prompt;
     int64_t n_prompt;
     int n;                          /* completions */
+    int n_vote;                     /* the first so many may vote for a majority; 0: all */
     const int32_t *const *ids;      /* (n) completion ids */
     const int32_t *n_tok;           /* (n) */
     const enum finish *finish;      /* (n) */

@@ -143,6 +143,7 @@ int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
         draw_prompts(r, born);
         const double start = clock_seconds();
         int rc = r->sampled.n ? candidates_sample(r, err) : SAIL_OK;
+        if (!rc && r->sampled.n && r->config->prefix_endings) rc = prefixes_judge(r, err);
         if (rc) return rc;
         result->timing.sample = clock_seconds() - start;
     }

@@ -256,6 +256,8 @@ int replay_unpack(struct run *r, const double *in, sail_err *err);
 /* labels.c: rewards of sampled rows and their pairs; ties and missing verdicts are counted and dropped. */
 /* Asks the labeler about some answers of prompt i: reward (n), and for two of them P(first beats second) where that is how it judges, else NaN. */
 int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err);
+/* The same about n answers as they are; the first n_vote of them may vote for a majority. */
+int labels_ask_texts(struct run *r, int64_t i, const int32_t *ids, int64_t n_prompt, int n, int n_vote, const int32_t *const *answer, const int32_t *n_tok, const enum finish *finish, double *reward, double *p, sail_err *err);
 double labels_uniform(const struct run *r, int64_t i, int64_t index); /* in [0, 1), of prompt i of the step */
 struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const int *of, double p); /* from p = P(of[0] beats of[1]), by --pr-label */
 int labels_fill(struct run *r, struct step_result *result, sail_err *err);
@@ -267,10 +269,16 @@ struct sequences policy_sequences(const struct run *r, const struct batch *b);
 /* Rows of the next micro-batch from row `from`: whole groups within the token budget and --micro-batch. */
 int64_t micro_rows(const struct run *r, const struct batch *b, int64_t from);
 
-/* implicit.c: rewards of some answers from the policy itself; then, all prompts asked, the cost of their lengths is taken off and told in *coef. */
+/* implicit.c: rewards of the n answers from row `first` on, from the policy itself; then, all prompts asked, the cost of their lengths is taken off and told in *coef. */
 int implicit_check(const struct run *r, sail_err *err);
-int implicit_ask(struct run *r, int64_t first, const int *which, int n, double *reward, sail_err *err);
+int implicit_ask(struct run *r, int64_t first, int n, double *reward, sail_err *err);
 int implicit_correct(struct run *r, double *coef, sail_err *err);
+
+/* prefixes.c: --prefix-endings: the step's answers become beginnings of themselves, judged. */
+int prefixes_check(const struct run *r, bool scores_sampler, sail_err *err);
+int prefixes_judge(struct run *r, sail_err *err);
+/* Tokens *cut that stay of n, chosen by u in [0, 1) among the places in the first 0.7; 0: there is none. room: (n). */
+int prefix_cut(const struct tokenizer *tokenizer, bool lines, const int32_t *ids, int32_t n, double u, int32_t *room, int32_t *cut, sail_err *err);
 
 /* self_judge.c: P(first of two answers beats the second) as the policy says when it is asked; NaN where the question is too long for it. */
 int self_judge_check(const struct run *r, sail_err *err);

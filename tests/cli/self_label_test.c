@@ -1,6 +1,8 @@
 /* Methods whose labels are the policy's own: each runs by its name, resumes bit for bit and refuses what it cannot do in a sentence that says what to change. */
 #include "cli/program.h"
 
+#include <jansson.h>
+
 /* The options that all runs share; the method's come after. */
 static const char *align(const char *method)
 {
@@ -128,6 +130,77 @@ static void pfpo_runs_and_resumes(void **state)
     assert_true(run_metric("tests", "val/ties", 1) == 3 * 2); // 0.9 against 0.4 is too close, 0.4 wins nothing
 }
 
+/* A labeler that keeps what it is asked and says the same each time. */
+static const char *keeper(const char *rewards)
+{
+    static char option[2300];
+    char program[2048], path[1100];
+    snprintf(program, sizeof program, "while read -r x; do echo \"$x\" >> %s/asked.jsonl; id=$(echo \"$x\" | sed 's/.*\"id\": *\"\\([0-9]*\\)\".*/\\1/'); echo '{\"id\": \"'$id'\", \"rewards\": [%s]}'; done\n", folder, rewards);
+    snprintf(path, sizeof path, "%s/keeper.sh", folder);
+    assert_ok(file_replace(path, program, strlen(program), err));
+    snprintf(option, sizeof option, "--final-answer none --labeler-command \"sh %s/keeper.sh\"", folder);
+    return option;
+}
+
+static size_t in_common(const char *a, const char *b)
+{
+    size_t n = 0;
+    while (a[n] && a[n] == b[n]) n++;
+    return n;
+}
+
+/* Two answers, three endings of each: the labeler sees both whole and then the endings, which begin as the answer that they belong to. */
+static void beginnings_are_judged_by_their_endings(void **state)
+{
+    (void)state;
+    char method[4096];
+    snprintf(method, sizeof method, "pdpo --lora-r 4 --prefix-cut token --num-samples 2 --max-steps 1 %s", keeper("0, 0, 1, 1, 1, 0, 0, 0"));
+    shell("rm -f %s/asked.jsonl", folder);
+    assert_run("%s --out %s/values", align(method), folder);
+    assert_true(run_metric("values", "val/unlabelled", 1) == 0 && run_metric("values", "val/ties", 1) == 0);
+    assert_true(run_metric("values", "objective/scores", 1) == 0.5 && run_metric("values", "objective/scores_margin", 1) == 1);
+    assert_true(run_metric("values", "completions/mean_length", 1) <= 8); // 0.7 of 12
+    char path[1100], *data;
+    size_t n;
+    snprintf(path, sizeof path, "%s/asked.jsonl", folder);
+    assert_ok(file_read(path, 1 << 20, &data, &n, err));
+    int shared = 0, whole = 0;
+    for (char *line = strtok(data, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *j = json_loads(line, 0, NULL), *texts = json_object_get(j, "completions");
+        if (json_array_size(texts) != 8) { // samples for the report are asked about one by one
+            json_decref(j);
+            continue;
+        }
+        whole++;
+        for (size_t k = 2; k < 8; k++) shared += in_common(json_string_value(json_array_get(texts, k)), json_string_value(json_array_get(texts, (k - 2) / 3))) > 0;
+        json_decref(j);
+    }
+    free(data);
+    assert_int_equal(whole, 3);
+    assert_int_equal(shared, 3 * 6);
+    snprintf(method, sizeof method, "pdpo --lora-r 4 --prefix-cut token --num-samples 2 --max-steps 1 %s", keeper("1, 0, 1, 1, 0, 0, 0, 0"));
+    assert_run("%s --out %s/uncertain", align(method), folder);
+    assert_true(run_metric("uncertain", "val/ties", 1) == 3); // right twice of three times is neither
+    snprintf(method, sizeof method, "pdpo --lora-r 4 --num-samples 2 --max-steps 1 %s", keeper("1, 0"));
+    assert_run("%s --out %s/lines", align(method), folder);
+    assert_true(run_metric("lines", "val/unlabelled", 1) == 3); // answers without five lines are not cut
+}
+
+static void pdpo_runs_and_resumes(void **state)
+{
+    (void)state;
+    static const char hot[] = "pdpo --lora-r 4 --temperature 20 --top-p 1 --majority-share 0 --prefix-cut token --pair-margin 0.3 --pair-floor 0.3 --batch 6";
+    assert_run("%s --out %s/pdpo", align(hot), folder);
+    assert_run("%s --micro-batch 1 --out %s/pdpo-cut", align(hot), folder);
+    double moved = 0;
+    for (int step = 1; step <= 4; step++) {
+        moved += run_metric("pdpo", "grad_norm", step);
+        assert_near(run_metric("pdpo", "loss", step), run_metric("pdpo-cut", "loss", step), 1e-5, 1e-5);
+    }
+    assert_true(moved > 0);
+    assert_resumes(hot);
+}
+
 static const struct {
     const char *options, *says;
 } refused[] = {
@@ -150,6 +223,14 @@ static const struct {
     {"sppo --reward-rule x.yaml --pairing duels", "--pairing all"},
     {"pfpo --reward-rule x.yaml", "--final-answer (none)"},
     {"pfpo --final-answer none", "asks a labeler"},
+    {"pdpo --num-samples 20", "80 texts to judge for a prompt: expected at most 64"},
+    {"pdpo --replay-steps 2 --top-p 1", "drop one of them"},
+    {"pdpo --pairing duels --pair-margin 0 --pair-floor -1e12", "--pairing all"},
+    {"pdpo --finished-only", "are not finished"},
+    {"pdpo --data-answers 1", "drop --mix-pp"},
+    {"osp --prefix-endings 2", "a labeler of whole texts"},
+    {"rloo --reward-rule x.yaml --prefix-endings 2", "needs whole draws"},
+    {"pfpo --prefix-cut token", "give --prefix-endings"},
 };
 
 static void bad_configurations_are_refused(void **state)
@@ -179,6 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dice_asks_the_start_policy), cmocka_unit_test(dice_resumes), cmocka_unit_test(cut_answers_have_no_verdict),
                                        cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(pfpo_runs_and_resumes),
+                                       cmocka_unit_test(beginnings_are_judged_by_their_endings), cmocka_unit_test(pdpo_runs_and_resumes),
                                        cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }

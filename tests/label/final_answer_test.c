@@ -76,6 +76,20 @@ static void majorities(void **state)
     assert_string_equal(verdicts(false, 0, NULL, late, 6), "001101");
 }
 
+/* Only the first three vote, all five are judged. */
+static void some_may_not_vote(void **state)
+{
+    (void)state;
+    static const char *const five[] = {"1", "1", "2", "2", "2"};
+    struct labeler *l;
+    double reward[5];
+    struct label_answer a = {.reward = reward};
+    assert_ok(labeler_final_answer_open(&l, false, 0.6, err));
+    assert_ok(labeler_ask(l, &(struct label_request){.id = "1", .prompt = "p", .completions = five, .n = 5, .n_vote = 3}, &a, err));
+    for (int i = 0; i < 5; i++) assert_true(reward[i] == (i < 2));
+    labeler_close(l);
+}
+
 static void gold_answers(void **state)
 {
     (void)state;
@@ -121,6 +135,6 @@ static void gsm8k(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(answers_are_found), cmocka_unit_test(majorities), cmocka_unit_test(gold_answers), cmocka_unit_test(gsm8k)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(answers_are_found), cmocka_unit_test(majorities), cmocka_unit_test(some_may_not_vote), cmocka_unit_test(gold_answers), cmocka_unit_test(gsm8k)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* DICE, OSP, PFPO: K answers of a prompt, pairs as the policy itself has labelled them; sampler and labels frozen, the mean update is the gradient of the expected loss. */
+/* DICE, OSP, PFPO, pDPO: K answers of a prompt, pairs as the policy itself has labelled them; sampler and labels frozen, the mean update is the gradient of the expected loss. */
 #include "objective/enumerate.h"
 
 static const double tree_base[MAX_PARAM] = {-0.2, 0.5, 0.3, -0.6, 0.1, 0.4, 0.2, -0.1, 0.7};
@@ -56,6 +56,18 @@ static int right_against_wrong(const struct tree *t, const int *answer, struct l
     return n;
 }
 
+/* pDPO: beginnings whose endings were all right against those whose endings were all wrong. */
+static int always_against_never(const struct tree *t, const int *answer, struct label *out)
+{
+    static const double value[MAX_ANSWER] = {1, 0, 1 / 3.0, 1, 0, 0, 2 / 3.0};
+    int n = 0;
+    (void)t;
+    for (int x = 0; x < K; x++)
+        for (int y = 0; y < K; y++)
+            if (value[answer[x]] == 1 && value[answer[y]] == 0) out[n++] = (struct label){x, y, 1};
+    return n;
+}
+
 static double soft_dpo(const struct tree *t, const double *theta, int win, int lose, double p)
 {
     const double h = tree_logp(t, theta, win, 0, NULL) - tree_logp(t, tree_ref, win, 0, NULL) - tree_logp(t, theta, lose, 0, NULL) + tree_logp(t, tree_ref, lose, 0, NULL);
@@ -71,7 +83,9 @@ static const struct method methods[] = {
     {"dice", "dpo", NULL, tree_ref, 0.5, best_against_worst, soft_dpo},
     {"osp", "dpo", NULL, tree_theta, 0, every_duel, soft_dpo},
     {"pfpo", "dpo,sft-mean", "1,0.2", tree_theta, 0, right_against_wrong, dpo_and_likelihood},
+    {"pdpo", "dpo,sft-mean", "1,0.2", tree_theta, 0, always_against_never, dpo_and_likelihood},
 };
+enum { METHODS = sizeof methods / sizeof *methods };
 
 static bool group_of(const struct method *m, const struct tree *t, int code, int *answer, double *weight)
 {
@@ -113,7 +127,7 @@ static void update(const struct method *m, const struct tree *t, const int *answ
 static void the_mean_update_is_the_gradient(void **state)
 {
     (void)state;
-    for (int k = 0; k < 6; k++) {
+    for (int k = 0; k < 2 * METHODS; k++) {
         const struct method *m = &methods[k / 2];
         const struct tree *t = &trees[k % 2];
         const int data[2] = {DATA_WIN, DATA_LOSE};
