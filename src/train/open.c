@@ -42,11 +42,9 @@ static int check_mixture(const struct run *r, sail_err *err)
     if (online > 0 && !c->data && !c->prompts) return err_set(err, SAIL_USAGE, "method %s samples answers: give --prompts or --data", r->preset->name);
     const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command || strcmp(c->final_answer, "none");
     const bool itself = c->implicit_reward || c->self_judge;
-    if (labeler + c->implicit_reward + c->self_judge > 1)
-        return err_set(err, SAIL_USAGE, "method %s is labelled by the policy itself (--%s): drop the other labeler, or --%s=false", r->preset->name, c->implicit_reward ? "implicit-reward" : "self-judge",
-                       c->implicit_reward ? "implicit-reward" : "self-judge");
+    if (c->implicit_reward && c->self_judge) return err_set(err, SAIL_USAGE, "--implicit-reward and --self-judge both label the answers: drop one of them");
     if (r->mixture.pr > 0 && !labeler && !itself)
-        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table or --labeler-command", r->preset->name);
+        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table, --labeler-command or --final-answer", r->preset->name);
     if (c->finished_only && r->pairing->ask) return err_set(err, SAIL_USAGE, "--finished-only and --pairing %s: answers that are judged two by two keep their verdicts: drop one of them", c->pairing);
     if (offline < 0.05 && !c->max_steps)
         return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);

@@ -84,6 +84,12 @@ static void osp_runs_and_resumes(void **state)
     assert_run("%s --out %s/osp", align("osp --lora-r 4"), folder);
     assert_run("%s --micro-batch 1 --out %s/osp-cut", align("osp --lora-r 4"), folder);
     assert_same_steps("osp", "osp-cut");
+    // A labeler beside them scores the evaluations and changes nothing else.
+    char judged[2048];
+    snprintf(judged, sizeof judged, "osp --lora-r 4 --eval-prompts %s/prompts.jsonl --reward-rule %s", folder, repo_path("examples/demo/happy.yaml"));
+    assert_run("%s --out %s/osp-judged", align(judged), folder);
+    assert_same_steps("osp", "osp-judged");
+    assert_true(isfinite(run_metric("osp-judged", "eval_reward", 4)));
     assert_true(run_metric("osp", "labels", 1) == 3 * 6 * 2); // prompts, pairs, answers of a pair
     assert_resumes("osp --lora-r 4");
 }
@@ -207,7 +213,7 @@ static const struct {
     {"dice", "give that policy as --adapter"},
     {"dice --adapter %s/dpo/final --ref base", "drop --ref"},
     {"dice --adapter %s/dpo/final --length-coef no", "expected auto or a number"},
-    {"dice --adapter %s/dpo/final --reward-rule x.yaml", "drop the other labeler"},
+    {"dice --adapter %s/dpo/final --self-judge", "drop one of them"},
     {"dice --adapter %s/dpo/final --mix-pr 0", "samples no answers"},
     {"dpo --implicit-reward", "--mix-pr above 0"},
     {"dice --adapter %s/dpo/final --pairing duels --finished-only=false", "--pairing best-worst"},
@@ -217,7 +223,6 @@ static const struct {
     {"osp --judge-choices A", "two texts with a comma"},
     {"osp --judge-choices A,A", "different tokens"},
     {"osp --judge-prompt %s/prompts.jsonl", "expected {prompt} once, found it nowhere"},
-    {"osp --reward-rule x.yaml", "drop the other labeler"},
     {"osp --replay-steps 1", "drop --replay-steps"},
     {"online-dpo --reward-rule x.yaml --judge-choices a,b", "are for --self-judge"},
     {"sppo --reward-rule x.yaml --pairing duels", "--pairing all"},
