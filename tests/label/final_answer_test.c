@@ -109,12 +109,8 @@ static void gsm8k(void **state)
     (void)state;
     char *data, *at;
     size_t n;
-    const char *path = repo_path("../shared/data/math/test.jsonl");
-    sail_err missing = {0};
-    if (file_read(path, 1 << 24, &data, &n, &missing)) {
-        print_message("skipped: %s is not there\n", path);
-        skip();
-    }
+    NEED_SHARED(path, "data/math/test.jsonl");
+    assert_ok(file_read(path, 1 << 24, &data, &n, err));
     int rows = 0;
     at = data;
     for (char *line; (line = strsep(&at, "\n"));) {
