@@ -21,69 +21,6 @@ static int read_options(struct run *r, sail_err *err)
     return rc ? rc : params_read(&r->params, r->preset, c, err);
 }
 
-/* The update holds the gradient of the sampler itself, a score term, which is exact for fair draws of the policy only. */
-static bool scores_sampler(const struct run *r)
-{
-    const bool sail = (r->objective->needs & READS_ROUTE) != 0;
-    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & (SCORES_FIRST | GROUPS)) != 0;
-}
-
-static int check_mixture(const struct run *r, sail_err *err)
-{
-    const sail_config *c = r->config;
-    const double offline = mixture_offline(r->mixture), online = r->mixture.pp + r->mixture.pr;
-    if (offline < -1e-12)
-        return err_set(err, SAIL_USAGE, "mix_dp + mix_pp + mix_pr = %g: expected at most 1", c->mix_dp + c->mix_pp + c->mix_pr);
-    if (online > 0 && ((!r->pairs && !r->groups) || r->reward)) return err_set(err, SAIL_USAGE, "method %s learns from the data only: drop --mix-pp and --mix-pr", r->preset->name);
-    if (r->mixture.dp + r->mixture.pp > 0 && !(r->objective->needs & READS_ROUTE))
-        return err_set(err, SAIL_USAGE, "method %s does not label its own pairs: drop --mix-dp and --mix-pp, or take a sail-* method", r->preset->name);
-    if ((offline > 1e-12 || r->mixture.dp > 0) && !c->data)
-        return err_set(err, SAIL_USAGE, "method %s takes %.3g of its rows from --data, and there is none", r->preset->name, offline + r->mixture.dp);
-    if (online > 0 && !c->data && !c->prompts) return err_set(err, SAIL_USAGE, "method %s samples answers: give --prompts or --data", r->preset->name);
-    const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command || strcmp(c->final_answer, "none");
-    const bool itself = c->implicit_reward || c->self_judge;
-    if (c->implicit_reward && c->self_judge) return err_set(err, SAIL_USAGE, "--implicit-reward and --self-judge both label the answers: drop one of them");
-    if (r->mixture.pr > 0 && !labeler && !itself)
-        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table, --labeler-command or --final-answer", r->preset->name);
-    if (c->finished_only && r->pairing->ask) return err_set(err, SAIL_USAGE, "--finished-only and --pairing %s: answers that are judged two by two keep their verdicts: drop one of them", c->pairing);
-    if (offline < 0.05 && !c->max_steps)
-        return err_set(err, SAIL_USAGE, "only %.3g of the rows are offline, so epochs mean nothing: give --max-steps", offline > 0 ? offline : 0.0);
-    int rc = online > 0 ? candidates_check(r, err) : SAIL_OK;
-    if (rc) return rc;
-    if (r->params.revkl_vocabulary && !(r->params.revkl > 0)) return err_set(err, SAIL_USAGE, "--revkl-estimator vocabulary says how KL(reference || policy) is taken, and --revkl-coef is 0: give it a weight");
-    if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
-    const bool robust = r->params.robust_rho > 0 || r->params.chi2_nu > 0;
-    if (robust && r->objective != &objective_listwise && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
-        return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix, sail-listwise or online-dpo");
-    if (r->params.chi2_nu > 0 && strcmp(c->pr_label, "soft"))
-        return err_set(err, SAIL_USAGE, "--chi2-nu moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", c->pr_label);
-    if ((r->objective->needs & COL_WIN_RATE) && offline > 1e-12)
-        return err_set(err, SAIL_USAGE, "method %s needs every answer's rate of wins among several, which data rows do not have: --mix-pr 1", r->preset->name);
-    if ((r->objective->needs & COL_WIN_RATE) && c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no loss on data rows: give --eval-prompts", r->preset->name);
-    if ((r->objective->needs & COL_LOGP_INIT) && c->full) return err_set(err, SAIL_USAGE, "method %s ties the policy to its start and to its last iterate: with --full these would be two more copies of the model; drop --full", r->preset->name);
-    if ((c->pair_margin > 0 || c->pair_floor > -1e12) && scores_sampler(r))
-        return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor keep some draws of the policy and drop others, and the score term of method %s would be biased: drop them, or --gamma 0", r->preset->name);
-    const int64_t answers = candidates_count(r);
-    if (answers > 2 && r->pairing->needs_reward && r->mixture.pp > 0)
-        return err_set(err, SAIL_USAGE, "--pairing %s needs a labeler's rewards, and mix_pp %g of the rows have none: choose --pairing random or all", c->pairing, c->mix_pp);
-    if (answers > 2 && r->pairs && r->pairing->skews && r->mixture.pr > 0 && scores_sampler(r))
-        return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
-    if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
-    if ((c->ref_samples > 0 || c->data_answers > 0) && scores_sampler(r))
-        return err_set(err, SAIL_USAGE, "--ref-samples and --data-answers: the score term of method %s needs answers of the policy: --gamma 0, or num_samples alone", r->preset->name);
-    if (c->finished_only && scores_sampler(r))
-        return err_set(err, SAIL_USAGE, "--finished-only keeps some draws of the policy and drops others, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
-    if (c->wpo && scores_sampler(r))
-        return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
-    if (online > 0 && c->ld_alpha < 1)
-        return err_set(err, SAIL_USAGE, "--ld-alpha %g with sampled answers: their log-probs must be whole for the score term and for weights; choose a method that learns from the data only", c->ld_alpha);
-    if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
-        return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: sample with temperature 1, top-k 0 and top-p 1");
-    if (scores_sampler(r) && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
-        log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
-    return SAIL_OK;
-}
-
 static int open_models(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
@@ -329,15 +266,7 @@ static int choose_method(struct run *r, sail_err *err)
     r->shifts = (needs & COL_SHIFT) != 0;
     if (r->mismatched && c->batch < 2)
         return err_set(err, SAIL_USAGE, "method %s estimates its reference point from the other rows of the batch: give --batch 2 or more", r->preset->name);
-    rc = check_mixture(r, err);
-    if (!rc) rc = draws_check(r, scores_sampler(r), err);
-    if (!rc) rc = opponent_check(r, err);
-    if (!rc) rc = implicit_check(r, err);
-    if (!rc) rc = self_judge_check(r, err);
-    if (!rc) rc = duels_check(r, err);
-    if (!rc) rc = prefixes_check(r, scores_sampler(r), err);
-    if (!rc && r->groups) rc = groups_check(r, err);
-    return rc ? rc : reference_check(r, err);
+    return run_refuse(r, err);
 }
 
 int run_check(sail_config *config, sail_err *err)

@@ -197,6 +197,7 @@ struct run {
 int run_open(struct run **out, const sail_config *config, sail_err *err);
 /* What can be refused without opening anything; resolves the method's defaults into the config. */
 int run_check(sail_config *config, sail_err *err);
+int run_refuse(const struct run *r, sail_err *err); /* contradictions between the method and its options */
 void run_close(struct run *r);
 int run_dry(const struct run *r, FILE *out, sail_err *err); /* the resolved method and the memory plan */
 
