@@ -100,6 +100,7 @@ CASES = {  # name: (model type, config fields); "lora" is for peft, "raw" goes i
     "gpt2-unscaled": ("gpt2", dict(scale_attn_weights=False, activation_function="relu", raw={"reorder_and_upcast_attn": True})),
     "gpt2-gelu": ("gpt2", dict(activation_function="gelu", n_head=1, n_embd=17)),
     "neox": ("gpt_neox", dict(rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.25))),
+    "neox-half": ("gpt_neox", dict(hidden_size=48, num_attention_heads=4, rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.5))),
     "neox-sequential": ("gpt_neox", dict(use_parallel_residual=False, hidden_act="gelu_new", rope_parameters=neox({"rope_type": "default", "rope_theta": 3000.0}, 1.0))),
     "neox-no-bias": ("gpt_neox", dict(attention_bias=False, hidden_act="relu", tie_word_embeddings=True, rope_parameters=neox(LINEAR))),
     "neox-odd": ("gpt_neox", dict(vocab_size=96, num_hidden_layers=2, hidden_size=48, num_attention_heads=4, intermediate_size=28, hidden_act="gelu_new", use_parallel_residual=False, rope_parameters=neox({"rope_type": "default", "rope_theta": 10000.0}, 0.25))),

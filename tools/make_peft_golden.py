@@ -100,7 +100,7 @@ def make_base(config, folder, gen):
 
 
 @torch.no_grad()
-def make_adapter(config, settings, base, folder, gen):
+def make_adapter(config, settings, base, folder, gen, std=0.3):
     model = auto_class(config).from_pretrained(base, dtype=torch.float32)
     tuned = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS" if config.get("head") else "CAUSAL_LM", **settings))
     for name, p in tuned.named_parameters():
@@ -109,7 +109,7 @@ def make_adapter(config, settings, base, folder, gen):
         if "magnitude" in name:
             p.mul_(1 + noise(p, 0.2, gen))
         else:
-            p.add_(noise(p, 0.15 if "modules_to_save" in name else 0.3, gen))
+            p.add_(noise(p, 0.15 if "modules_to_save" in name else std, gen))
     tuned.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
@@ -272,4 +272,5 @@ def main():
     make(o.out) if o.what == "make" else check(o.out.resolve(), o.sail)
 
 
-main()
+if __name__ == "__main__":
+    main()
