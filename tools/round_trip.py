@@ -62,6 +62,8 @@ def by_python(folder, rows, adapter=None, gelu=None):
 
 def by_llama_cpp(file, rows):
     model = llama_cpp.llama_model_load_from_file(str(file).encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise RuntimeError("llama.cpp refuses the file")
     p = llama_cpp.llama_context_default_params()
     p.n_ctx, p.n_batch, p.type_k, p.type_v = 64, 64, 0, 0  # 0 is f32
     p.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED

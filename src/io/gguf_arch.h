@@ -23,6 +23,13 @@ struct gguf_name {
     enum gguf_layout layout;
 };
 
+/* What llama.cpp takes for the head of an architecture. */
+enum gguf_head {
+    HEAD_EITHER,
+    HEAD_ITS_OWN, /* always a tensor, be it the embeddings once more */
+    HEAD_TIED,    /* always the embeddings */
+};
+
 struct gguf_arch {
     const char *arch, *model_type, *architecture;
     const struct gguf_name *names; /* ends with a NULL */
@@ -34,6 +41,7 @@ struct gguf_arch {
     bool tied, layer_norm;              /* layer_norm: LayerNorm with its own key, else RMSNorm */
     bool multi_head;                    /* a key for each query; no head_dim */
     bool attention_bias, mlp_bias;      /* the config may ask for biases */
+    enum gguf_head head;
 };
 
 /* NULL: not known. Of several model types that share an arch (llama, mistral) the first is found by gguf_arch_find. */

@@ -309,6 +309,7 @@ static void put_sizes(struct maker *m, struct gguf_model_keys *k)
     k->n_layer = integer(m, gpt2 ? "n_layer" : "num_hidden_layers", -1);
     k->vocab = integer(m, "vocab_size", -1);
     k->tied = flag(m, "tie_word_embeddings", m->a->tied);
+    if (m->a->head == HEAD_TIED && !k->tied) refuse(m, "\"tie_word_embeddings\" false has no GGUF form for %s", m->a->model_type);
     if (!m->rc && (!hidden || !heads || !k->n_layer || !k->vocab)) refuse(m, "a size is 0");
     if (m->rc) return;
     int64_t default_kv = m->a->kv && m->a->kv < heads ? m->a->kv : heads;

@@ -17,7 +17,7 @@ struct source {
 };
 struct gguf_save {
     struct policy policy;
-    struct tensor head; /* that was tied and no longer is */
+    struct tensor head; /* that was tied and is a tensor of its own here */
     char head_name[NAME_SIZE];
     struct gguf_model_keys keys;
     struct gguf_tensor *tensor;
@@ -179,6 +179,32 @@ static int put_text_keys(struct gguf_writer *w, const struct gguf_save *s, sail_
     return rc;
 }
 
+/* A tied head that the folder has all the same counts, as in transformers, unless it is the embeddings once more. */
+static bool folder_parts_head(const struct model *m, const struct tensor *embed, const char *head_name)
+{
+    const struct tensor *head = weights_find(m->file, head_name);
+    if (!head) head = weights_find(m->file, "lm_head.weight");
+    if (!head) return false;
+    const void *a = weights_map(m->file, head), *b = weights_map(m->file, embed);
+    return !a || !b || head->dtype != embed->dtype || memcmp(a, b, (size_t)tensor_count(head) * dtype_size(head->dtype));
+}
+
+/* Is the head of a tied model a tensor of its own in the file? Also where llama.cpp loads no file without one. */
+static bool parts_head(struct gguf_save *s)
+{
+    const struct model *m = s->policy.model;
+    const struct gguf_arch *arch = gguf_arch_of_model_type(m->config.family->model_type);
+    char name[NAME_SIZE];
+    snprintf(name, sizeof name, "%s%s.weight", m->prefix, m->config.family->embed);
+    const struct tensor *embed = weights_find(m->file, name);
+    if (untied_head(s->policy, &s->head, s->head_name)) return true;
+    if (!m->config.tied || !embed) return false;
+    if (!arch || arch->head != HEAD_ITS_OWN) return folder_parts_head(m, embed, s->head_name);
+    s->head = *embed;
+    s->head.name = s->head_name;
+    return true;
+}
+
 int model_save_gguf(struct policy p, const char *path, const struct save_options *o, sail_err *err)
 {
     struct gguf_save s = {.policy = p};
@@ -186,7 +212,7 @@ int model_save_gguf(struct policy p, const char *path, const struct save_options
     if (p.model->config.reward_head) return err_set(err, SAIL_USAGE, "%s: reward models have no GGUF form here: give --out a folder", p.model->path);
     json_t *config = json_copy(weights_config(p.model->file));
     if (!config) return err_memory(err, 0);
-    if (untied_head(p, &s.head, s.head_name)) json_object_set_new(config, "tie_word_embeddings", json_false());
+    if (parts_head(&s)) json_object_set_new(config, "tie_word_embeddings", json_false());
     gguf_writer_init(&w);
     int rc = gguf_config_write(&w, &s.keys, config, p.model->path, err);
     if (!rc && o->dtype == SAVE_Q8_0) {

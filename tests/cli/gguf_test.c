@@ -2,6 +2,9 @@
  * in docs/formats.md. */
 #include "cli/program.h"
 
+#include "io/gguf.h"
+#include "io/safetensors.h"
+
 static int prepare(void **state)
 {
     (void)state;
@@ -74,6 +77,82 @@ static void an_adapter_is_merged_into_the_file(void **state)
     shell("test -s %s/a && cmp %s/a %s/b", folder, folder, folder);
 }
 
+enum head { NO_HEAD, OTHER_HEAD, SAME_HEAD }; /* none; one that differs from the embeddings; the embeddings once more */
+
+/* A golden case whose config.json ties the head or does not, with such a head in its file. */
+static void make_head(const char *name, bool tied, enum head head)
+{
+    char path[1400];
+    struct safetensors s;
+    struct tensor tensor[64];
+    int64_t n = 0;
+    const struct tensor *embed = NULL;
+    snprintf(path, sizeof path, "%s/%s/model.safetensors", repo_path("tests/golden/cases"), name);
+    assert_ok(safetensors_open(&s, path, err));
+    assert_true(s.n < 64);
+    for (int64_t i = 0; i < s.n; i++)
+        if (strstr(s.tensor[i].name, "embed_")) embed = strstr(s.tensor[i].name, "embed_out") ? embed : &s.tensor[i];
+    assert_true(embed && embed->dtype == DTYPE_F32);
+    for (int64_t i = 0; i < s.n; i++)
+        if (!strstr(s.tensor[i].name, "lm_head") && !strstr(s.tensor[i].name, "embed_out")) tensor[n++] = s.tensor[i];
+    const int64_t count = tensor_count(embed);
+    float *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    memcpy(values, embed->data, (size_t)count * sizeof *values);
+    if (head == OTHER_HEAD) values[count / 2] += 1;
+    if (head != NO_HEAD) {
+        tensor[n] = *embed;
+        tensor[n].name = strcmp(name, "gpt-neox") ? "lm_head.weight" : "embed_out.weight";
+        tensor[n++].data = values;
+    }
+    shell("rm -rf %s/tie %s/tie.gguf && mkdir %s/tie", folder, folder, folder);
+    snprintf(path, sizeof path, "%s/tie/model.safetensors", folder);
+    assert_ok(safetensors_write(path, tensor, n, NULL, 0, err));
+    shell("sed 's/\"tie_word_embeddings\": [a-z]*/\"tie_word_embeddings\": %s/' %s/%s/config.json > %s/tie/config.json", tied ? "true" : "false", repo_path("tests/golden/cases"), name, folder);
+    free(values);
+    safetensors_close(&s);
+}
+
+static bool has_output(void)
+{
+    char path[1400];
+    struct gguf *g;
+    snprintf(path, sizeof path, "%s/tie.gguf", folder);
+    assert_ok(gguf_open(&g, path, err));
+    const bool found = gguf_tensor_find(g, "output.weight");
+    gguf_close(g);
+    return found;
+}
+
+/* llama.cpp loads no file of some families without a head, of others none with one. */
+static void heads_are_where_llama_cpp_wants_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        enum head head;
+        bool in_file;
+    } tied[] = {{"olmo2", NO_HEAD, true}, {"olmo2", SAME_HEAD, true}, {"olmo2", OTHER_HEAD, true}, {"stablelm-bias", NO_HEAD, true}, {"gpt-neox", NO_HEAD, true},
+                {"gpt-neox", SAME_HEAD, true}, {"llama-gqa", NO_HEAD, false}, {"llama-gqa", SAME_HEAD, false}, {"llama-gqa", OTHER_HEAD, true}, {"cohere", SAME_HEAD, false}};
+    for (size_t i = 0; i < sizeof tied / sizeof *tied; i++) {
+        char data[1400];
+        snprintf(data, sizeof data, "%s/%s/data.jsonl", repo_path("tests/golden/cases"), tied[i].name);
+        make_head(tied[i].name, true, tied[i].head);
+        assert_run("convert --model %s/tie --out %s/tie.gguf", folder, folder);
+        assert_run("score --tokens --model %s/tie --data %s --out %s/a", folder, data, folder);
+        assert_run("score --tokens --model %s/tie.gguf --data %s --out %s/b", folder, data, folder);
+        shell("test -s %s/a && cmp %s/a %s/b", folder, folder, folder);
+        assert_int_equal(has_output(), tied[i].in_file);
+    }
+    make_head("cohere", false, SAME_HEAD);
+    assert_int_equal(run_sail("convert --model %s/tie --out %s/tie.gguf", folder, folder), 1);
+    assert_non_null(strstr(output, "\"tie_word_embeddings\" false has no GGUF form for cohere"));
+    make_head("cohere", true, OTHER_HEAD);
+    assert_int_equal(run_sail("convert --model %s/tie --out %s/tie.gguf", folder, folder), 1);
+    assert_non_null(strstr(output, "\"tie_word_embeddings\" false has no GGUF form for cohere"));
+    shell("test ! -e %s/tie.gguf", folder);
+}
+
 static void what_gguf_cannot_say_is_refused(void **state)
 {
     (void)state;
@@ -100,6 +179,7 @@ int main(void)
         cmocka_unit_test(layouts_of_every_family_come_back),
         cmocka_unit_test(text_goes_through_the_file_as_through_the_folder),
         cmocka_unit_test(an_adapter_is_merged_into_the_file),
+        cmocka_unit_test(heads_are_where_llama_cpp_wants_them),
         cmocka_unit_test(what_gguf_cannot_say_is_refused),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
