@@ -135,7 +135,7 @@ static void put_chart(struct buf *b, const char *title, const char *x_label, con
         }
     if (!(x1 >= x0)) return; // nothing was measured
     if (x1 == x0) x1 = x0 + 1;
-    const double pad = y1 > y0 ? (y1 - y0) * 0.05 : 0.5;
+    const double least = 1e-9 * fmax(fabs(y0), fabs(y1)), pad = y1 - y0 > least ? (y1 - y0) * 0.05 : fmax(0.5, least); // what differs by rounding is one value
     y0 -= pad;
     y1 += pad;
     buf_puts(b, "<figure><figcaption>");
