@@ -39,7 +39,7 @@ static int open_all(struct compare_judge *j, sail_err *err)
         return err_set(err, SAIL_USAGE, "max_new_tokens %lld leaves no room for a prompt in %lld tokens", (long long)c->max_new_tokens, (long long)d.max_length);
     if ((rc = dataset_open(&j->prompts, c->prompts, &d, err))) return rc;
     if (!j->prompts->n) return err_set(err, SAIL_FAILED, "%s: no rows", c->prompts);
-    return rewarder_open(&j->rewarder, c, &j->text, err);
+    return rewarder_open(&j->rewarder, c, &j->text, (struct run_policies){0}, err);
 }
 
 int compare_judge_open(struct compare_judge **out, const struct comparison *c, sail_err *err)

@@ -55,7 +55,7 @@ static int open_rows(struct evaluation *e, sail_err *err)
         return err_set(err, SAIL_USAGE, "--max-new-tokens %lld leaves no room for a prompt in %lld tokens", (long long)c->max_new_tokens, (long long)o.max_length);
     const char *prompts = c->prompts ? c->prompts : c->data;
     if (!rc && prompts) rc = dataset_open(&e->prompts, prompts, &o, err);
-    return rc ? rc : rewarder_open(&e->rewarder, c, &e->text, err);
+    return rc ? rc : rewarder_open(&e->rewarder, c, &e->text, (struct run_policies){0}, err);
 }
 
 static void put_number(struct buf *b, const char *name, double value)

@@ -172,8 +172,8 @@ static int open_all(struct labelling *l, sail_err *err)
     struct dataset_options o = l->text.options;
     o.want_prompts_only = true;
     if (!rc) rc = dataset_open(&l->prompts, l->config->prompts, &o, err);
-    if (!rc) rc = rewarder_open(&l->rewarder, l->config, &l->text, err);
-    if (!rc && !l->rewarder) rc = err_set(err, SAIL_USAGE, "`sail label` needs a labeler: --reward-rule, --reward-table, --labeler-command, --reward-model or --final-answer gold");
+    if (!rc) rc = rewarder_open(&l->rewarder, l->config, &l->text, (struct run_policies){0}, err);
+    if (!rc && !l->rewarder) rc = err_set(err, SAIL_USAGE, "`sail label` needs a labeler: " REWARDERS);
     return rc ? rc : read_answers(l, err);
 }
 

@@ -34,11 +34,10 @@ static int refuse_rows(const struct run *r, sail_err *err)
 static int refuse_labels(const struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    const bool labeler = c->reward_model || c->reward_rule || c->reward_table || c->labeler_command || strcmp(c->final_answer, "none");
     const bool itself = c->implicit_reward || c->self_judge;
     if (c->implicit_reward && c->self_judge) return err_set(err, SAIL_USAGE, "--implicit-reward and --self-judge both label the answers: drop one of them");
-    if (r->mixture.pr > 0 && !labeler && !itself)
-        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give --reward-model, --reward-rule, --reward-table, --labeler-command or --final-answer", r->preset->name);
+    if (r->mixture.pr > 0 && !rewarder_given(c) && !itself)
+        return err_set(err, SAIL_USAGE, "method %s asks a labeler: give " REWARDERS, r->preset->name);
     if (c->finished_only && r->pairing->ask) return err_set(err, SAIL_USAGE, "--finished-only and --pairing %s: answers that are judged two by two keep their verdicts: drop one of them", c->pairing);
     return SAIL_OK;
 }

@@ -75,12 +75,23 @@ static double combined(const struct rewarder *r, const double *score)
     return r->combine == COMBINE_MIN ? least : r->combine == COMBINE_MEAN ? mean : mean - r->spread_coef * sqrt(square);
 }
 
-int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, sail_err *err)
+int rewarder_given(const sail_config *c)
+{
+    return (c->reward_rule != NULL) + (c->reward_table != NULL) + (c->labeler_command != NULL) + (c->reward_model != NULL) + (c->judge_model != NULL) + (strcmp(c->final_answer, "none") != 0);
+}
+
+static int open_text_judge(struct rewarder *r, const sail_config *config, struct run_policies run, sail_err *err)
+{
+    struct judge_writer writer;
+    int rc = local_judge_open(&writer, config, r->text, run, err);
+    return rc ? rc : labeler_judge_open(&r->labeler, config->judge_rubric, (int)config->judge_samples, &writer, err);
+}
+
+int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err)
 {
     *out = NULL;
-    const int n = (config->reward_rule != NULL) + (config->reward_table != NULL) + (config->labeler_command != NULL) + (config->reward_model != NULL) + (strcmp(config->final_answer, "none") != 0);
-    if (!n) return SAIL_OK;
-    if (n > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: --reward-rule, --reward-table, --labeler-command, --reward-model or --final-answer (none)");
+    if (!rewarder_given(config)) return SAIL_OK;
+    if (rewarder_given(config) > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: " REWARDERS);
     if (!strcmp(config->final_answer, "majority") && config->command != CMD_ALIGN)
         return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
     struct rewarder *r;
@@ -91,6 +102,8 @@ int rewarder_open(struct rewarder **out, const sail_config *config, const struct
         rc = open_judges(r, config, err);
     else if (!text->tokenizer)
         rc = err_set(err, SAIL_USAGE, "%s: a labeler of texts needs the model's tokenizer (tokenizer.json), and there is none", config->model);
+    else if (config->judge_model)
+        rc = open_text_judge(r, config, run, err);
     else if (config->reward_rule)
         rc = labeler_rule_open(&r->labeler, config->reward_rule, err);
     else if (config->reward_table)
