@@ -91,7 +91,7 @@ int rewarder_open(struct rewarder **out, const sail_config *config, const struct
 {
     *out = NULL;
     if (!rewarder_given(config)) return SAIL_OK;
-    if (rewarder_given(config) > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: " REWARDERS);
+    if (rewarder_given(config) > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: " REWARDERS " (none)");
     if (!strcmp(config->final_answer, "majority") && config->command != CMD_ALIGN)
         return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
     struct rewarder *r;

@@ -9,11 +9,11 @@
 
 struct rewarder;
 
-/* From --reward-rule, --reward-table, --labeler-command, --reward-model, --final-answer or --judge-model; *out stays NULL when none is given. run: what a judge of the run itself writes with, {0}: nothing is trained. */
+/* From --reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model or --final-answer; *out stays NULL when none is given. run: what a judge of the run itself writes with, {0}: nothing is trained. */
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err);
 /* How many of those options are given. */
 int rewarder_given(const sail_config *config);
-#define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --final-answer or --judge-model"
+#define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model or --final-answer"
 void rewarder_close(struct rewarder *r);
 const char *rewarder_name(const struct rewarder *r);
 
