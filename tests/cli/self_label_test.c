@@ -31,7 +31,18 @@ static void assert_resumes(const char *method)
     assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
 }
 
-/* The implicit reward as `sail score` has it: log-probs of the same answers under the start and under the base. */
+/* At the first step policy, reference and judge are one: the mean implicit reward of two answers is what a run with the base as reference measures as KL of the same answers. */
+static void the_reward_is_a_log_ratio(void **state)
+{
+    (void)state;
+    char method[2048];
+    assert_run("%s --max-steps 1 --out %s/ratio", align(dice("--mix-pr 1 --num-samples 2 --ref-samples 0 --length-coef 0 --temperature 1")), folder);
+    snprintf(method, sizeof method, "online-dpo --adapter %s/dpo/final --ref base --pr-label soft --reward-rule %s --max-steps 1", folder, repo_path("examples/demo/happy.yaml"));
+    assert_run("%s --out %s/kl", align(method), folder);
+    assert_true(fabs(run_metric("kl", "objective/kl", 1)) > 0.1);
+    assert_near(run_metric("ratio", "objective/scores", 1), run_metric("kl", "objective/kl", 1), 1e-5, 1e-5);
+}
+
 static void dice_asks_the_start_policy(void **state)
 {
     (void)state;
@@ -263,7 +274,7 @@ static int clean_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(dice_asks_the_start_policy), cmocka_unit_test(dice_resumes), cmocka_unit_test(cut_answers_have_no_verdict),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_reward_is_a_log_ratio), cmocka_unit_test(dice_asks_the_start_policy), cmocka_unit_test(dice_resumes), cmocka_unit_test(cut_answers_have_no_verdict),
                                        cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(pfpo_runs_and_resumes),
                                        cmocka_unit_test(beginnings_are_judged_by_their_endings), cmocka_unit_test(pdpo_runs_and_resumes),
                                        cmocka_unit_test(bad_configurations_are_refused)};
