@@ -14,28 +14,19 @@ static enum pair_label pair_rule(const sail_config *c)
     return !strcmp(c->pr_label, "soft") ? PAIR_LABEL_SOFT : !strcmp(c->pr_label, "sampled") ? PAIR_LABEL_SAMPLED : PAIR_LABEL_HARD;
 }
 
-int labels_ask_texts(struct run *r, int64_t i, const int32_t *ids, int64_t n_prompt, int n, int n_vote, const int32_t *const *answer, const int32_t *n_tok, const enum finish *finish, double *reward, double *p, sail_err *err)
+int labels_ask_texts(struct run *r, int64_t i, struct reward_request q, double *reward, double *p, sail_err *err)
 {
     const struct dataset *d = r->prompts;
     const struct sampled_prompt *prompt = &r->sampled.prompt[i];
     const struct example *e = &d->example[prompt->row];
-    const struct reward_request request = {
-        .key = (int64_t)prompt->key,
-        .prompt_text = e->text >= 0 ? d->text + e->text : NULL,
-        .row = d->row ? d->row[prompt->row] : NULL,
-        .prompt = ids,
-        .n_prompt = n_prompt,
-        .n = n,
-        .n_vote = n_vote,
-        .ids = answer,
-        .n_tok = n_tok,
-        .finish = finish,
-    };
-    r->counts.labels += n;
+    q.key = (int64_t)prompt->key;
+    q.prompt_text = e->text >= 0 ? d->text + e->text : NULL;
+    q.row = d->row ? d->row[prompt->row] : NULL;
+    r->counts.labels += q.n;
     *p = NAN;
-    for (int k = 0; k < n; k++) reward[k] = NAN;
-    if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &request, p, err);
-    return rewarder_ask(r->rewarder, &request, reward, p, err);
+    for (int k = 0; k < q.n; k++) reward[k] = NAN;
+    if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &q, p, err);
+    return rewarder_ask(r->rewarder, &q, reward, p, err);
 }
 
 int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err)
@@ -50,7 +41,8 @@ int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n,
         n_tok[k] = b->n_tok[row];
         finish[k] = b->finish[row];
     }
-    return labels_ask_texts(r, i, b->ids[first], b->n_prompt[first], n, n, ids, n_tok, finish, reward, p, err);
+    const struct reward_request q = {.prompt = b->ids[first], .n_prompt = b->n_prompt[first], .n = n, .ids = ids, .n_tok = n_tok, .finish = finish};
+    return labels_ask_texts(r, i, q, reward, p, err);
 }
 
 /* Verdicts on all answers of prompt i, whose first row is given. */

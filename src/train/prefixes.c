@@ -23,7 +23,8 @@ int prefixes_check(const struct run *r, bool scores_sampler, sail_err *err)
     if (r->pairing->ask) return err_set(err, SAIL_USAGE, "--prefix-endings gives every beginning a reward of its own, and --pairing %s asks about two at a time: --pairing all", c->pairing);
     if (c->finished_only) return err_set(err, SAIL_USAGE, "--finished-only: beginnings of answers are not finished: drop it, or --prefix-endings");
     if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--prefix-endings keeps no log-probs of beginnings, which --replay-steps weighs by: drop one of them");
-    if (n > MAX_ANSWERS) return err_set(err, SAIL_USAGE, "--prefix-endings %lld of --num-samples %lld answers are %lld texts to judge for a prompt: expected at most %d", (long long)c->prefix_endings, (long long)c->num_samples, n, MAX_ANSWERS);
+    if (n > MAX_ANSWERS) return err_set(err, SAIL_USAGE, "--prefix-endings %lld of --num-samples %lld answers are %lld texts to judge for a prompt: expected at most %d", (long long)c->prefix_endings,
+                               (long long)c->num_samples, n, MAX_ANSWERS);
     return SAIL_OK;
 }
 
@@ -122,7 +123,8 @@ static int judge(struct run *r, int64_t i, struct work *w, sail_err *err)
             r->counts.sampled_tokens += w->endings->n;
         }
     double reward[MAX_ANSWERS], p;
-    int rc = labels_ask_texts(r, i, r->online[i].ids, r->online[i].n, n, (int)d->k, ids, n_tok, finish, reward, &p, err);
+    const struct reward_request q = {.prompt = r->online[i].ids, .n_prompt = r->online[i].n, .n = n, .n_vote = (int)d->k, .ids = ids, .n_tok = n_tok, .finish = finish};
+    int rc = labels_ask_texts(r, i, q, reward, &p, err);
     n = (int)d->k;
     for (int64_t a = i * d->k; !rc && a < (i + 1) * d->k; a++) {
         struct sampled_answer *y = &d->answer[a];

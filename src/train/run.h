@@ -257,8 +257,8 @@ int replay_unpack(struct run *r, const double *in, sail_err *err);
 /* labels.c: rewards of sampled rows and their pairs; ties and missing verdicts are counted and dropped. */
 /* Asks the labeler about some answers of prompt i: reward (n), and for two of them P(first beats second) where that is how it judges, else NaN. */
 int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err);
-/* The same about n answers as they are; the first n_vote of them may vote for a majority. */
-int labels_ask_texts(struct run *r, int64_t i, const int32_t *ids, int64_t n_prompt, int n, int n_vote, const int32_t *const *answer, const int32_t *n_tok, const enum finish *finish, double *reward, double *p, sail_err *err);
+/* The same about answers that are no rows: q without key, prompt_text and row, which are those of prompt i. */
+int labels_ask_texts(struct run *r, int64_t i, struct reward_request q, double *reward, double *p, sail_err *err);
 double labels_uniform(const struct run *r, int64_t i, int64_t index); /* in [0, 1), of prompt i of the step */
 struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const int *of, double p); /* from p = P(of[0] beats of[1]), by --pr-label */
 int labels_fill(struct run *r, struct step_result *result, sail_err *err);
