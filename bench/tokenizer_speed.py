@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """sail and the tokenizers library on one core, by turns, on the lines of the same text.
 
-    bench/tokenize.py --model DIR --text FILE [--sail build/sail] [--rounds 5]
+    bench/tokenizer_speed.py --model DIR --text FILE [--sail build/sail] [--rounds 5]
 
 Needs the Python package tokenizers. Both start with a tokenizer that has met no word (first pass), then go over the text again. Seconds are those of the core, medians of the rounds; the ids are compared before.
 """
