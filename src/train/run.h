@@ -293,6 +293,7 @@ void extragradient_keep(struct run *r);
 void extragradient_return(struct run *r);
 
 /* step.c: one optimizer step. SAIL_FAILED with "not finite" leaves the parameters as they were. */
+void step_measure(struct run *r, struct step_result *result); /* of a step whose rows are scored and whose objective ran */
 int run_step(struct run *r, struct step_result *result, sail_err *err);
 
 /* validate.c: the objective on held-out rows, without gradients. */

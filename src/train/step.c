@@ -73,40 +73,6 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     return rc;
 }
 
-static void measure(struct run *r, struct step_result *result)
-{
-    const struct batch *b = &r->batch;
-    double kl = 0, drift = 0, worst = 0, blend = 0;
-    int64_t n = 0, n_policy = 0, n_blend = 0;
-    for (int64_t i = 0; i < b->n; i++) {
-        result->timing.tokens += b->n_prompt[i] + b->n_tok[i];
-        if (!source_is_fresh(b->source[i])) continue;
-        n_policy += b->source[i] == SOURCE_POLICY;
-        n_blend += b->source[i] == SOURCE_MIXTURE;
-        if (b->source[i] == SOURCE_POLICY && r->needs_reference) kl += b->logp[i] - b->logp_ref[i];
-        if (b->source[i] == SOURCE_MIXTURE) blend += b->logp_drawn[i] - b->logp_behaviour[i];
-        const double d = fabs(b->logp[i] - b->logp_behaviour[i]) / b->n_tok[i];
-        if (isnan(d) || r->config->extragradient) continue; // drawn by the reference, or half a step ahead: the policy's log-prob was not there to compare with
-        n++;
-        drift += d;
-        worst = fmax(worst, d);
-    }
-    result->kl = n_policy && r->needs_reference ? kl / (double)n_policy : NAN;
-    result->blend_kl = n_blend ? blend / (double)n_blend : NAN;
-    result->drift_mean = n ? drift / (double)n : NAN;
-    result->drift_max = n ? worst : NAN;
-    for (int64_t k = 0; k < b->n_pair; k++) {
-        result->logp_chosen += b->logp[b->pair[k].win] / (double)b->n_pair;
-        result->logp_rejected += b->logp[b->pair[k].lose] / (double)b->n_pair;
-    }
-    for (int64_t i = 0; r->unpaired && i < b->n; i++)
-        *(b->verdict[i] == VERDICT_DESIRABLE ? &result->logp_chosen : &result->logp_rejected) +=
-            b->logp[i] / (b->verdict[i] == VERDICT_DESIRABLE ? result->stats.n_desirable : result->stats.n_undesirable);
-    if (!b->n_pair && !r->unpaired) result->logp_chosen = result->logp_rejected = NAN;
-    result->n_pair = b->n_pair;
-    r->counts.trained_tokens += result->timing.tokens;
-}
-
 /* Loss terms are means over the labelled pairs, the unpaired rows or the groups of the whole batch; those of sft and GRPO over its completion tokens that count. */
 static double loss_scale(const struct run *r)
 {
@@ -155,7 +121,7 @@ static int descend(struct run *r, struct step_result *result, sail_err *err)
     const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
     int rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
-    measure(r, result);
+    step_measure(r, result);
     return update(r, result, err);
 }
 
