@@ -41,7 +41,7 @@ const char *labeler_name(const struct labeler *l);
 int labeler_ask(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err);
 int64_t labeler_bad_answers(const struct labeler *l);
 
-/* From two rewards to a pair. NaN rewards are unlabelled, and so are ties under the hard rule; soft and sampled labels have p = 1/2 there. */
+/* From two rewards to a pair. NaN rewards are unlabelled, and so are ties, which no draw decides; under the soft rule a tie is p = 1/2. */
 enum pair_label { PAIR_LABEL_HARD, PAIR_LABEL_SOFT, PAIR_LABEL_SAMPLED };
 /* rows i, j of the batch, rewards ri, rj. hard: the larger wins, p = 1. soft: win = i, p = sigma((ri - rj)/temperature). sampled: the winner
  * is drawn with that probability by uniform u, p = 1. margin = reward(win) - reward(lose). */

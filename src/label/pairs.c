@@ -20,7 +20,7 @@ struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_lab
 {
     struct pair q = label_judged(i, j, logistic((ri - rj) / temperature), rule, u);
     q.margin = q.win == i ? ri - rj : rj - ri;
-    q.unlabelled = isnan(ri) || isnan(rj) || (rule == PAIR_LABEL_HARD && ri == rj);
+    q.unlabelled = isnan(ri) || isnan(rj) || (rule != PAIR_LABEL_SOFT && ri == rj);
     return q;
 }
 

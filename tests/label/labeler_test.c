@@ -82,6 +82,9 @@ static void pairs_from_rewards(void **state)
     struct pair q = label_pair(4, 5, 1, 3, PAIR_LABEL_HARD, 1, 0.9);
     assert_true(q.win == 5 && q.lose == 4 && q.p == 1 && q.margin == 2 && !q.unlabelled);
     assert_true(label_pair(4, 5, 2, 2, PAIR_LABEL_HARD, 1, 0).unlabelled);
+    assert_true(label_pair(4, 5, 2, 2, PAIR_LABEL_SAMPLED, 1, 0).unlabelled && label_pair(4, 5, 2, 2, PAIR_LABEL_SAMPLED, 1, 0.9).unlabelled); // no coin is thrown
+    q = label_pair(4, 5, 2, 2, PAIR_LABEL_SOFT, 1, 0);
+    assert_true(!q.unlabelled && q.p == 0.5);
     assert_true(label_pair(4, 5, NAN, 2, PAIR_LABEL_SOFT, 1, 0).unlabelled);
     q = label_pair(4, 5, 1, 0, PAIR_LABEL_SOFT, 0.5, 0);
     assert_near(q.p, 1 / (1 + exp(-2)), 1e-15, 0);
