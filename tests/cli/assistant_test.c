@@ -116,14 +116,8 @@ static int prepare(void **state)
     return 0;
 }
 
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(loss_counts_the_marked_tokens), cmocka_unit_test(rows_without_answers_are_refused)};
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

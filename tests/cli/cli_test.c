@@ -55,23 +55,6 @@ static void moving_references_resume_bit_for_bit(void **state)
     resume_is_exact("lora-periodic", "--lora-r 4 --ref-rule periodic --ref-steps 4");
 }
 
-static double metric(const char *run, int step, const char *name)
-{
-    char path[1100], key[64], *data;
-    size_t n;
-    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
-    assert_ok(file_read(path, 1 << 20, &data, &n, err));
-    snprintf(key, sizeof key, "{\"step\": %d, \"loss\"", step);
-    const char *line = strstr(data, key);
-    assert_non_null(line);
-    snprintf(key, sizeof key, "\"%s\": ", name);
-    const char *at = strstr(line, key);
-    if (!at) fail_msg("step %d of %s has no %s", step, run, name);
-    const double value = atof(at + strlen(key));
-    free(data);
-    return value;
-}
-
 /* previous: every step starts at the reference, so that h is 0 and the loss log 2; ema with decay 1 is init, with decay 0 previous; periodic moves at its
  * steps only. */
 static void references_follow_their_rule(void **state)
@@ -94,10 +77,10 @@ static void references_follow_their_rule(void **state)
     assert_same_file("tr-soft", "ref-ema4", "metrics.jsonl");
     assert_same_file("tr-hard", "ref-init", "metrics.jsonl"); // 512 steps are not reached
     assert_same_file("tr-hard2", "ref-periodic", "metrics.jsonl");
-    for (int step = 1; step <= 4; step++) assert_near(metric("ref-previous", step, "loss"), 0.6931471805599453, 1e-12, 0);
+    for (int step = 1; step <= 4; step++) assert_near(run_metric("ref-previous", "loss", step), 0.6931471805599453, 1e-12, 0);
     assert_same_file("ref-init", "ref-ema1", "metrics.jsonl");
     assert_same_file("ref-previous", "ref-ema0", "metrics.jsonl");
-    for (int step = 1; step <= 4; step++) assert_true((fabs(metric("ref-periodic", step, "loss") - 0.6931471805599453) < 1e-12) == (step % 2 == 1));
+    for (int step = 1; step <= 4; step++) assert_true((fabs(run_metric("ref-periodic", "loss", step) - 0.6931471805599453) < 1e-12) == (step % 2 == 1));
 }
 
 /* Four answers: every one is judged; how the work is cut changes roundings only; tied pairs are counted. */
@@ -115,12 +98,12 @@ static void several_answers_make_the_pairs_asked_for(void **state)
         char run[64], cut[64];
         snprintf(run, sizeof run, "k4-%s", pairings[k]);
         snprintf(cut, sizeof cut, "k4-%s-cut", pairings[k]);
-        assert_true(metric(run, 2, "labels") == 24); // 2 steps, 3 prompts, 4 answers
-        assert_near(metric(run, 2, "loss"), metric(cut, 2, "loss"), 1e-6, 1e-5);
+        assert_true(run_metric(run, "labels", 2) == 24); // 2 steps, 3 prompts, 4 answers
+        assert_near(run_metric(run, "loss", 2), run_metric(cut, "loss", 2), 1e-6, 1e-5);
     }
-    assert_true(metric("k4-best-worst", 1, "objective/scores_margin") >= metric("k4-all", 1, "objective/scores_margin"));
-    assert_true(metric("k4-best-worst", 1, "val/ties") <= 3);
-    assert_true(metric("k4-all", 1, "val/ties") <= 18);
+    assert_true(run_metric("k4-best-worst", "objective/scores_margin", 1) >= run_metric("k4-all", "objective/scores_margin", 1));
+    assert_true(run_metric("k4-best-worst", "val/ties", 1) <= 3);
+    assert_true(run_metric("k4-all", "val/ties", 1) <= 18);
 }
 
 static void full_training_resumes_bit_for_bit(void **state)
@@ -290,18 +273,7 @@ static void bad_input_is_refused_in_one_line(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/sail-cli-%d", (int)getpid());
-    mkdir(folder, 0700);
-    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
-    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
-    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
-    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
+    return make_pairs("cli", 12);
 }
 
 int main(void)
@@ -312,5 +284,5 @@ int main(void)
         cmocka_unit_test(replay_resumes_bit_for_bit),   cmocka_unit_test(several_answers_make_the_pairs_asked_for),
         cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(converted_models_are_the_same_model),
     };
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

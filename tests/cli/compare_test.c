@@ -235,18 +235,7 @@ static void bad_studies_are_refused_before_any_work(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/sail-compare-%d", (int)getpid());
-    mkdir(folder, 0700);
-    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
-    shell("head -n 8 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
-    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
-    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
+    return make_pairs("compare", 8);
 }
 
 int main(void)
@@ -255,5 +244,5 @@ int main(void)
         cmocka_unit_test(a_rule_is_learned_and_scored),           cmocka_unit_test(reward_training_resumes_bit_for_bit), cmocka_unit_test(ensembles_combine_their_models),
         cmocka_unit_test(bad_studies_are_refused_before_any_work), cmocka_unit_test(a_killed_study_ends_with_the_same_table), cmocka_unit_test(the_table_says_what_was_spent),
     };
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

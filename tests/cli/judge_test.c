@@ -38,15 +38,7 @@ static void killed_runs_go_on_bit_for_bit(void **state)
 {
     (void)state;
     static const char *const kinds[] = {"self-rewarding --ref-steps 3", "online-dpo --judge-model policy --judge-samples 2 --judge-temperature 1"};
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-        shell("rm -rf %s/straight %s/killed", folder, folder);
-        assert_run("%s --out %s/straight", align(kinds[k]), folder);
-        assert_run("%s --out %s/killed", align(kinds[k]), folder);
-        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
-        assert_run("align --out %s/killed --resume --threads 1 --quiet", folder);
-        assert_same_file("straight", "killed", "metrics.jsonl");
-        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
-    }
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) assert_resumes(align(kinds[k]), "--threads 1");
 }
 
 /* The story model's context is shorter than the built-in rubric; and it never writes the words of another one. */
@@ -118,21 +110,15 @@ static void bad_configurations_are_refused(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    if (make_pairs("judge")) return -1;
+    if (make_pairs("judge", 12)) return -1;
     shell("printf 'prompt: \"{question} {answer_a} {answer_b}\"\\nfirst: \"\\\\\\\\A *[A-Ma-m]\"\\nsecond: \"\\\\\\\\A *[N-Zn-z]\"\\n' > %s/letter.yaml", folder);
     shell("printf 'prompt: \"{question} {answer}\"\\npoints: \"Score: ([0-9]+)\"\\n' > %s/score.yaml", folder);
     return 0;
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(self_rewarding_runs_by_name),     cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(without_a_verdict_nothing_is_learnt),
                                        cmocka_unit_test(another_labeler_takes_its_place), cmocka_unit_test(answers_in_files_are_judged),   cmocka_unit_test(bad_configurations_are_refused)};
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

@@ -17,12 +17,6 @@ static int prepare(void **state)
     return 0;
 }
 
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
-}
-
 static void held_out_losses(const char *run, double loss[STEPS + 1])
 {
     char path[1200], line[65536];
@@ -72,5 +66,5 @@ static void needs_held_out_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(final_is_the_best_step), cmocka_unit_test(needs_held_out_rows)};
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

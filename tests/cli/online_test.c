@@ -1,23 +1,6 @@
 /* The online methods from outside: each runs by its name on a real model and moves it, and refuses what it cannot do in a sentence that says what to change. */
 #include "cli/program.h"
 
-static double metric(const char *run, int step, const char *name)
-{
-    char path[1100], key[64], *data;
-    size_t n;
-    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
-    assert_ok(file_read(path, 1 << 20, &data, &n, err));
-    snprintf(key, sizeof key, "{\"step\": %d, \"loss\"", step);
-    const char *line = strstr(data, key);
-    assert_non_null(line);
-    snprintf(key, sizeof key, "\"%s\": ", name);
-    const char *at = strstr(line, key);
-    if (!at) fail_msg("step %d of %s has no %s", step, run, name);
-    const double value = atof(at + strlen(key));
-    free(data);
-    return value;
-}
-
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
                                       "sail-revkl --revkl-estimator vocabulary", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
                                       "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
@@ -37,10 +20,10 @@ static void every_method_runs_by_name(void **state)
         snprintf(cut, sizeof cut, "%s-cut", name);
         assert_run("%s --out %s/%s", shared, folder, name);
         assert_run("%s --micro-batch 1 --out %s/%s", shared, folder, cut);
-        assert_true(metric(name, 1, "grad_norm") > 0);
+        assert_true(run_metric(name, "grad_norm", 1) > 0);
         for (int step = 1; step <= 2; step++) {
-            assert_near(metric(name, step, "loss"), metric(cut, step, "loss"), 1e-6, 1e-5);
-            assert_near(metric(name, step, "grad_norm"), metric(cut, step, "grad_norm"), 1e-6, 1e-4);
+            assert_near(run_metric(name, "loss", step), run_metric(cut, "loss", step), 1e-6, 1e-5);
+            assert_near(run_metric(name, "grad_norm", step), run_metric(cut, "grad_norm", step), 1e-6, 1e-4);
         }
     }
 }
@@ -54,13 +37,7 @@ static void answers_of_the_reference_resume_bit_for_bit(void **state)
         char shared[4096];
         snprintf(shared, sizeof shared, "align --model %s --data %s/pairs.jsonl --method %s --reward-rule %s --batch 3 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 "
                  "--dtype f32 --lora-r 4 --quiet", model, folder, with_reference[k], repo_path("examples/demo/happy.yaml"));
-        shell("rm -rf %s/straight %s/killed", folder, folder);
-        assert_run("%s --out %s/straight", shared, folder);
-        assert_run("%s --out %s/killed", shared, folder);
-        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
-        assert_run("align --out %s/killed --resume --quiet", folder);
-        assert_same_file("straight", "killed", "metrics.jsonl");
-        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
+        assert_resumes(shared, "");
     }
 }
 
@@ -105,22 +82,11 @@ static void bad_configurations_are_refused(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/sail-online-%d", (int)getpid());
-    mkdir(folder, 0700);
-    snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
-    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
-    if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
-    return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
+    return make_pairs("online", 12);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(bad_configurations_are_refused)};
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

@@ -57,21 +57,40 @@ static inline void assert_same_file(const char *a, const char *b, const char *na
     free(db);
 }
 
-/* A folder, a small model, and pairs.jsonl of its own answers in it (as ids too). */
-static inline int make_pairs(const char *name)
+/* A folder, a small model, so many prompts of its kind, and pairs.jsonl of its own answers to them. */
+static inline int make_pairs(const char *name, int prompts)
 {
     snprintf(folder, sizeof folder, "/tmp/sail-%s-%d", name, (int)getpid());
     mkdir(folder, 0700);
     snprintf(model, sizeof model, "%s", repo_path("examples/demo/stories260K"));
-    shell("head -n 12 %s > %s/prompts.jsonl", repo_path("examples/demo/prompts-train.jsonl"), folder);
+    shell("head -n %d %s > %s/prompts.jsonl", prompts, repo_path("examples/demo/prompts-train.jsonl"), folder);
     if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
     return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
+}
+
+static inline int remove_folder(void **state)
+{
+    (void)state;
+    return dir_remove(folder, NULL);
+}
+
+/* The command, four steps with a checkpoint every two and no --out, once straight and once killed after step 2 and gone on with (`resume`: further options then): the same bytes. */
+static inline void assert_resumes(const char *command, const char *resume)
+{
+    shell("rm -rf %s/straight %s/killed", folder, folder);
+    assert_run("%s --out %s/straight", command, folder);
+    assert_run("%s --out %s/killed", command, folder);
+    shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
+    assert_run("align --out %s/killed --resume --quiet %s", folder, resume);
+    assert_same_file("straight", "killed", "metrics.jsonl");
+    assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
+    assert_same_file("straight", "killed", "checkpoints/step-4/state.json");
 }
 
 /* The first value of a metric in a run's line of a step. */
 static inline double run_metric(const char *run, const char *key, int step)
 {
-    char path[1100], *data, head[40], name[64];
+    char path[2200], *data, head[40], name[64];
     size_t n;
     snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, run);
     assert_ok(file_read(path, 1 << 20, &data, &n, err));

@@ -20,17 +20,6 @@ static const char *dice(const char *more)
     return text;
 }
 
-static void assert_resumes(const char *method)
-{
-    shell("rm -rf %s/straight %s/killed", folder, folder);
-    assert_run("%s --out %s/straight", align(method), folder);
-    assert_run("%s --out %s/killed", align(method), folder);
-    shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
-    assert_run("align --out %s/killed --resume --quiet", folder);
-    assert_same_file("straight", "killed", "metrics.jsonl");
-    assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
-}
-
 /* At the first step policy, reference and judge are one: the mean implicit reward of two answers is what a run with the base as reference measures as KL of the same answers. */
 static void the_reward_is_a_log_ratio(void **state)
 {
@@ -67,7 +56,7 @@ static void dice_asks_the_start_policy(void **state)
 static void dice_resumes(void **state)
 {
     (void)state;
-    assert_resumes(dice("--ref-steps 3"));
+    assert_resumes(align(dice("--ref-steps 3")), "");
 }
 
 /* Answers that were cut have no verdict: nothing of theirs is left of the batch, the data's pairs are. */
@@ -102,7 +91,7 @@ static void osp_runs_and_resumes(void **state)
     assert_same_steps("osp", "osp-judged");
     assert_true(isfinite(run_metric("osp-judged", "eval_reward", 4)));
     assert_true(run_metric("osp", "labels", 1) == 3 * 6 * 2); // prompts, pairs, answers of a pair
-    assert_resumes("osp --lora-r 4");
+    assert_resumes(align("osp --lora-r 4"), "");
 }
 
 /* A judge of rewards says the same of a pair whether it is asked about all answers or about these two. */
@@ -134,7 +123,7 @@ static void pfpo_runs_and_resumes(void **state)
     double moved = 0;
     for (int step = 1; step <= 4; step++) moved += run_metric("pfpo", "grad_norm", step);
     assert_true(moved > 0);
-    assert_resumes(pfpo);
+    assert_resumes(align(pfpo), "");
     // Pseudo tests: a program says how many of them an answer passes.
     char method[2048];
     snprintf(method, sizeof method, "pfpo --lora-r 4 --final-answer none --num-samples 3 --pair-floor 0.5 --pair-margin 0.6 --labeler-command \"sh %s/passes.sh\"", folder);
@@ -215,7 +204,7 @@ static void pdpo_runs_and_resumes(void **state)
         assert_near(run_metric("pdpo", "loss", step), run_metric("pdpo-cut", "loss", step), 1e-5, 1e-5);
     }
     assert_true(moved > 0);
-    assert_resumes(hot);
+    assert_resumes(align(hot), "");
 }
 
 static const struct {
@@ -263,13 +252,7 @@ static void bad_configurations_are_refused(void **state)
 static int prepare(void **state)
 {
     (void)state;
-    return make_pairs("self-label") ? -1 : run_sail("align --model %s --data %s/pairs.jsonl --method dpo --max-steps 3 --batch 3 --lr 1e-2 --lora-r 4 --dtype f32 --out %s/dpo --quiet", model, folder, folder);
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
+    return make_pairs("self-label", 12) ? -1 : run_sail("align --model %s --data %s/pairs.jsonl --method dpo --max-steps 3 --batch 3 --lr 1e-2 --lora-r 4 --dtype f32 --out %s/dpo --quiet", model, folder, folder);
 }
 
 int main(void)
@@ -278,5 +261,5 @@ int main(void)
                                        cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(pfpo_runs_and_resumes),
                                        cmocka_unit_test(beginnings_are_judged_by_their_endings), cmocka_unit_test(pdpo_runs_and_resumes),
                                        cmocka_unit_test(bad_configurations_are_refused)};
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

@@ -34,13 +34,13 @@ static void preference_rows_are_taken_apart(void **state)
 }
 
 /* Policy and reference differ from the start, so that both reference points are at work: z0 is above 0, delta is not 0. */
-static const char *far_apart(const char *method, const char *run)
+static const char *far_apart(const char *method)
 {
     static char arguments[16384];
     char c[2200];
     snprintf(c, sizeof c, "%s", repo_path("tests/golden/cases/llama-gqa"));
     snprintf(arguments, sizeof arguments, "align --model %s/ref --ref %s --data %s/data.jsonl --eval-data %s/data.jsonl --eval-steps 1 --method %s --max-steps 4 --save-steps 2 --batch 5 --lr 1e-3 "
-             "--schedule constant --dtype f32 --full --quiet --sample-steps 1000 --max-new-tokens 4 --out %s/%s", c, c, c, c, method, folder, run);
+             "--schedule constant --dtype f32 --full --quiet --sample-steps 1000 --max-new-tokens 4", c, c, c, c, method);
     return arguments;
 }
 
@@ -50,8 +50,8 @@ static void micro_batches_change_roundings_only(void **state)
     for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
         const char *point = k ? "delta" : "kl";
         int at_work = 0;
-        assert_run("%s --optimizer sgd", far_apart(coupled[k], "whole"));
-        assert_run("%s --optimizer sgd --micro-batch 1", far_apart(coupled[k], "cut"));
+        assert_run("%s --optimizer sgd --out %s/whole", far_apart(coupled[k]), folder);
+        assert_run("%s --optimizer sgd --micro-batch 1 --out %s/cut", far_apart(coupled[k]), folder);
         for (int step = 1; step <= 4; step++) {
             assert_near(run_metric("cut", "loss", step), run_metric("whole", "loss", step), 1e-7, 1e-6);
             assert_near(run_metric("cut", "eval_loss", step), run_metric("whole", "eval_loss", step), 1e-7, 1e-6);
@@ -67,15 +67,8 @@ static void reference_points_resume_bit_for_bit(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof coupled / sizeof *coupled; k++) {
-        assert_run("%s", far_apart(coupled[k], "straight"));
-        assert_run("%s", far_apart(coupled[k], "killed"));
-        shell("rm -r %s/killed/checkpoints/step-4 %s/killed/final", folder, folder);
-        assert_run("align --out %s/killed --resume --quiet", folder);
-        assert_same_file("straight", "killed", "metrics.jsonl");
-        assert_same_file("straight", "killed", "checkpoints/step-4/params.safetensors");
-        assert_same_file("straight", "killed", "checkpoints/step-4/state.json");
+        assert_resumes(far_apart(coupled[k]), "");
         assert_same_file("straight", "killed", "final/model.safetensors");
-        shell("rm -r %s/straight %s/killed", folder, folder);
     }
 }
 
@@ -156,13 +149,7 @@ static int take_apart(void)
 static int prepare(void **state)
 {
     (void)state;
-    return make_pairs("unpaired") ? -1 : take_apart();
-}
-
-static int clean_up(void **state)
-{
-    (void)state;
-    return dir_remove(folder, NULL);
+    return make_pairs("unpaired", 12) ? -1 : take_apart();
 }
 
 int main(void)
@@ -171,5 +158,5 @@ int main(void)
         cmocka_unit_test(labels_are_learned),          cmocka_unit_test(preference_rows_are_taken_apart), cmocka_unit_test(micro_batches_change_roundings_only),
         cmocka_unit_test(reference_points_resume_bit_for_bit), cmocka_unit_test(z0_is_of_the_rows_at_hand), cmocka_unit_test(weights_scale_the_rows_of_a_kind), cmocka_unit_test(what_has_no_meaning_is_refused),
     };
-    return cmocka_run_group_tests(tests, prepare, clean_up);
+    return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
