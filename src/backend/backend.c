@@ -42,7 +42,7 @@ int backend_thread_count(void)
     return n < limit ? n : limit; // OMP_NUM_THREADS may ask for fewer
 }
 
-bool backend_bf16_fast(void) { return cpu_level() == CPU_AVX512_BF16; }
+bool backend_bf16_fast(void) { return cpu_level() >= CPU_AVX512_BF16; }
 
 enum dtype backend_compute(const char *name)
 {

@@ -580,7 +580,7 @@ static void lesser_processors_too(void **state)
         cpu_level_limit((enum cpu_level)level);
         run_all(backend_describe(), false);
     }
-    cpu_level_limit(CPU_AVX512_BF16);
+    cpu_level_limit(CPU_AMX);
 }
 
 static void broken_operations_go_red(void **state)

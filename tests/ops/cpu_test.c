@@ -224,7 +224,7 @@ static void fast_equals_reference(void **state)
     (void)state;
     ref_fill(&fast);
     cpu_fill(&fast);
-    for (int level = CPU_PORTABLE; level <= CPU_AVX512_BF16; level++) {
+    for (int level = CPU_PORTABLE; level <= CPU_AMX; level++) {
         cpu_level_limit((enum cpu_level)level);
         if ((int)cpu_level() < level) continue; // this processor has no more
         print_message("level %d\n", level);

@@ -6,9 +6,8 @@
 #include "backend/backend.h"
 #include "base/err.h"
 
-enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16 };
+enum cpu_level { CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_AMX };
 enum cpu_level cpu_level(void);
-bool cpu_has_amx(void);
 /* Tests only: run with fewer instructions than there are. Weights must be prepared again. */
 void cpu_level_limit(enum cpu_level most);
 
@@ -18,7 +17,7 @@ void cpu_level_limit(enum cpu_level most);
 
 /* 64-byte aligned memory for temporary values, one block a slot and thread. It only grows, so that a call after the first
  * of its size allocates nothing; the contents do not outlive the next call with the same slot. */
-enum scratch_slot { SCRATCH_A, SCRATCH_B, SCRATCH_C, SCRATCH_D, SCRATCH_E, SCRATCH_OWN, SCRATCH_COUNT };
+enum scratch_slot { SCRATCH_A, SCRATCH_B, SCRATCH_C, SCRATCH_D, SCRATCH_E, SCRATCH_OWN, SCRATCH_TILE, SCRATCH_COUNT };
 void *scratch(enum scratch_slot slot, size_t bytes);
 /* The same kind of memory with an owner: free() it. NULL when there is none. */
 void *block_alloc(size_t bytes);

@@ -79,7 +79,7 @@ struct kernels {
 };
 
 const struct kernels *kernels(void); // for cpu_level()
-extern const struct kernels kernels_portable, kernels_avx2, kernels_avx512, kernels_avx512_bf16;
+extern const struct kernels kernels_portable, kernels_avx2, kernels_avx512, kernels_avx512_bf16, kernels_amx;
 
 /* How values of `compute` meet in a product on this processor. */
 enum units units_of(enum dtype compute);

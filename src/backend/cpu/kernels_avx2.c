@@ -4,5 +4,5 @@
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #include "backend/cpu/kernels_body.h"
 
-const struct kernels kernels_avx2 = {KERNELS};
+const struct kernels kernels_avx2 = {KERNELS, .mr = MR};
 #endif

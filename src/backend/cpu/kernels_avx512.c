@@ -9,5 +9,5 @@
 #include "backend/cpu/masks_avx512.h"
 #include "backend/cpu/kernels_body.h"
 
-const struct kernels kernels_avx512 = {KERNELS};
+const struct kernels kernels_avx512 = {KERNELS, .mr = MR};
 #endif

@@ -22,7 +22,7 @@
 #include "backend/cpu/attention_body.h"
 
 #define KERNELS                                                                                                                  \
-    .lanes = LANES, .mr = MR, .nr = NR, .gemm[UNITS_F32] = f32_gemm, .gemm[UNITS_BF16] = bf16_gemm, .widen = widen,              \
+    .lanes = LANES, .nr = NR, .gemm[UNITS_F32] = f32_gemm, .gemm[UNITS_BF16] = bf16_gemm, .widen = widen,              \
     .narrow = narrow, .zip = zip, .transpose = transpose, .axpy = axpy, .dot = dot, .column_sum = column_sum,                    \
     .rmsnorm = rmsnorm, .rmsnorm_bwd = rmsnorm_bwd, .layernorm = layernorm, .layernorm_bwd = layernorm_bwd,                      \
     .norm_bwd_w = norm_bwd_w, .turn = turn, .act = act, .act_bwd = act_bwd, .softmax_sum = softmax_sum,                          \

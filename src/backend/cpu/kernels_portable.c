@@ -3,4 +3,4 @@
 #define TARGET
 #include "backend/cpu/kernels_body.h"
 
-const struct kernels kernels_portable = {KERNELS};
+const struct kernels kernels_portable = {KERNELS, .mr = MR};
