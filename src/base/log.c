@@ -6,13 +6,15 @@
 #include <time.h>
 
 static bool quiet_notes;
+static const char *process_name;
 
 void log_quiet(bool quiet) { quiet_notes = quiet; }
+void log_name(const char *name) { process_name = name; }
 
 static void line(const char *kind, const char *fmt, va_list ap)
 {
     flockfile(stderr);
-    fprintf(stderr, "sail: %s: ", kind);
+    fprintf(stderr, "sail: %s: %s%s", kind, process_name ? process_name : "", process_name ? ": " : "");
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
     funlockfile(stderr);

@@ -7,6 +7,7 @@
 void log_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_quiet(bool quiet); /* notes are dropped, warnings stay */
+void log_name(const char *name);  /* warnings of this process begin with it; the text stays the caller's */
 double clock_seconds(void); /* monotonic */
 
 #endif

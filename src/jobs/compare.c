@@ -1,17 +1,17 @@
-/* sail compare --config study.yaml: every method with every seed, one after the other, in folders of their own; what is finished is kept. */
+/* sail compare --config study.yaml: what is to be run, read from the study and checked whole. */
 #include "jobs/compare.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "base/interrupt.h"
 #include "base/log.h"
 #include "jobs/jobs.h"
 #include "train/run.h"
 
-enum { MAX_RUNS = 64 }; /* of a page */
+enum { MAX_RUNS = 4096 };
 
 static bool one_of(const char *key, const char *const *names)
 {
@@ -45,6 +45,13 @@ static int set_options(const struct study *s, const struct study_options *o, sai
     return SAIL_OK;
 }
 
+/* --threads of the command counts; else the study's; else the cores are shared. */
+static void set_threads(const struct comparison *c, sail_config *run, const sail_config *given)
+{
+    if (CONFIG_SET(given, threads)) run->threads = given->threads;
+    if (!run->threads && c->jobs > 1) run->threads = c->jobs < backend_thread_count() ? backend_thread_count() / c->jobs : 1;
+}
+
 static int plan_run(struct comparison *c, struct compare_run *run, const sail_config *given, sail_err *err)
 {
     const struct study *s = c->study;
@@ -61,14 +68,15 @@ static int plan_run(struct comparison *c, struct compare_run *run, const sail_co
     a->out = mem_strdup(run->folder);
     a->seed = run->seed;
     a->is_set[OPTION_seed] = a->is_set[OPTION_out] = 1;
-    a->quiet = given->quiet;
+    a->quiet = given->quiet || c->jobs > 1; // the lines of several runs would overwrite each other
+    set_threads(c, a, given);
     if (!rc && !a->model) return err_set(err, SAIL_USAGE, "%s:%d: base: 'model' is missing", s->path, s->base.line);
     if (!rc) rc = run_check(a, err);
     return rc ? err_context(err, "%s:%d: %s", s->path, m->line, m->name) : SAIL_OK;
 }
 
 /* How policies are judged: what `eval` says, else what the runs have. */
-static int plan_eval(struct comparison *c, sail_err *err)
+static int plan_eval(struct comparison *c, const sail_config *given, sail_err *err)
 {
     const struct study *s = c->study;
     int rc = sail_config_create(&c->eval, "eval", err);
@@ -84,6 +92,7 @@ static int plan_eval(struct comparison *c, sail_err *err)
         rc = config_default(c->eval, key, value, err);
     }
     if (rc) return rc;
+    set_threads(c, c->eval, given);
     if (!rewarder_given(c->eval))
         return err_set(err, SAIL_USAGE, "%s:%d: no judge: expected reward_model, reward_rule, reward_table, labeler_command or judge_model in eval or base", s->path,
                        s->eval.line ? s->eval.line : s->base.line);
@@ -103,6 +112,8 @@ static int plan(struct comparison *c, const sail_config *given, sail_err *err)
     if (rc) return rc;
     if (!given->out && !s->out) return err_set(err, SAIL_USAGE, "`sail compare` needs --out (or 'out' in %s): the folder of the runs", s->path);
     c->out = mem_strdup(given->out ? given->out : s->out);
+    c->jobs = (int)given->jobs;
+    c->quiet = given->quiet;
     if (s->n_method > MAX_RUNS || s->n_seed > MAX_RUNS || s->n_method * s->n_seed > MAX_RUNS)
         return err_set(err, SAIL_USAGE, "%s: %zu methods x %zu seeds: expected at most %d runs", s->path, s->n_method, s->n_seed, (int)MAX_RUNS);
     if ((rc = mem_alloc(&c->run, s->n_method * s->n_seed, sizeof *c->run, err))) return rc;
@@ -113,7 +124,7 @@ static int plan(struct comparison *c, const sail_config *given, sail_err *err)
             run->seed = s->seed[k];
             rc = plan_run(c, run, given, err);
         }
-    return rc ? rc : plan_eval(c, err);
+    return rc ? rc : plan_eval(c, given, err);
 }
 
 /* The next line of a resolved config that says how a run was made; false at the end. */
@@ -132,8 +143,7 @@ static bool next_line(const char **at, char line[8192])
     return false;
 }
 
-/* A folder that is there already must hold the run that the study asks for. */
-static int check_folder(const struct compare_run *run, sail_err *err)
+int compare_check_folder(const struct compare_run *run, sail_err *err)
 {
     char *path = path_join(run->folder, "config.yaml"), *text = NULL;
     size_t n;
@@ -158,57 +168,6 @@ static int check_folder(const struct compare_run *run, sail_err *err)
     return rc;
 }
 
-static void announce(const struct comparison *c, size_t i, size_t n_before, size_t n_done, double started)
-{
-    char eta[64] = "";
-    size_t left = 0;
-    for (size_t k = i; k < c->n_run; k++) left += !compare_finished(&c->run[k]);
-    if (n_done) {
-        const int seconds = (int)((clock_seconds() - started) / (double)n_done * (double)left);
-        snprintf(eta, sizeof eta, ", ETA %dm%02ds", seconds / 60, seconds % 60);
-    }
-    log_note("run %zu of %zu: %s, seed %lld (%zu finished before, %zu to do%s)", i + 1, c->n_run, c->run[i].method->name, (long long)c->run[i].seed, n_before, left, eta);
-}
-
-/* The judge's models are in memory only while they judge. */
-static int one_run(const struct comparison *c, struct compare_run *run, sail_err *err)
-{
-    struct compare_judge *judge = NULL;
-    char *saved = path_join(run->folder, "config.yaml");
-    run->config->resume = path_exists(saved);
-    free(saved);
-    int rc = job_align(run->config, err);
-    if (!rc) rc = compare_judge_open(&judge, c, err);
-    if (!rc) rc = compare_judge_run(judge, run, err);
-    compare_judge_close(judge);
-    return rc;
-}
-
-static int run_all(struct comparison *c, sail_err *err)
-{
-    struct compare_judge *judge = NULL;
-    size_t n_before = 0, n_done = 0;
-    int rc = SAIL_OK;
-    for (size_t i = 0; !rc && i < c->n_run; i++) {
-        rc = check_folder(&c->run[i], err);
-        n_before += compare_finished(&c->run[i]);
-    }
-    if (!rc && n_before < c->n_run) rc = compare_judge_open(&judge, c, err); // what is wrong with it is said before any run
-    compare_judge_close(judge);
-    if (!rc) rc = dir_create(c->out, err);
-    const double started = clock_seconds();
-    for (size_t i = 0; !rc && i < c->n_run; i++) {
-        if (compare_finished(&c->run[i])) continue;
-        announce(c, i, n_before, n_done++, started);
-        rc = interrupt_asked() ? err_set(err, SAIL_FAILED, "interrupted") : one_run(c, &c->run[i], err);
-        if (rc && interrupt_asked())
-            rc = err_set(err, SAIL_FAILED, "interrupted in run %zu of %zu (%s): saved; the same command goes on from there", i + 1, c->n_run, c->run[i].name);
-        else if (rc)
-            err_context(err, "run %s", c->run[i].name);
-    }
-    return rc;
-}
-
 static void release(struct comparison *c)
 {
     for (size_t i = 0; i < c->n_run; i++) {
@@ -229,7 +188,7 @@ int job_compare(const sail_config *config, sail_err *err)
 {
     struct comparison c = {0};
     int rc = plan(&c, config, err);
-    if (!rc) rc = run_all(&c, err);
+    if (!rc) rc = compare_run_all(&c, err);
     for (size_t i = 0; !rc && i < c.n_run; i++) rc = compare_answers_read(&c.run[i], err);
     if (!rc) rc = compare_write(&c, err);
     if (!rc) printf("%s/report.html\n", c.out);

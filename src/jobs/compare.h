@@ -1,5 +1,5 @@
-/* sail compare: methods x seeds from the same start, judged on the same prompts. compare.c plans and drives, compare_eval.c judges a final
- * policy, compare_table.c makes the table and the page. */
+/* sail compare: methods x seeds from the same start, judged on the same prompts. compare.c plans, compare_run.c drives the
+ * processes of the runs, compare_eval.c judges a final policy, compare_table.c makes the table and the page. */
 #ifndef SAIL_JOBS_COMPARE_H
 #define SAIL_JOBS_COMPARE_H
 
@@ -25,7 +25,14 @@ struct comparison {
     sail_config *eval; /* of `sail eval`: prompts, sampling and judge */
     struct compare_run *run; /* method by method, seed by seed */
     size_t n_run;
+    int jobs; /* runs at a time */
+    bool quiet;
 };
+
+/* A folder that is there already must hold the run that the study asks for. */
+int compare_check_folder(const struct compare_run *run, sail_err *err);
+/* Trains and judges what is not finished yet. */
+int compare_run_all(struct comparison *c, sail_err *err);
 
 struct compare_judge;
 /* The start policy, the held-out prompts and the judge: opened together. */

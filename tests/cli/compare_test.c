@@ -175,6 +175,68 @@ static void a_killed_study_ends_with_the_same_table(void **state)
     assert_non_null(strstr(output, "lr: 0.001"));
 }
 
+static void assert_same_study(const char *a, const char *b)
+{
+    static const char *const run[] = {"dpo-seed1", "dpo-seed2", "pr-seed1", "pr-seed2"};
+    static const char *const file[] = {"metrics.jsonl", "answers.jsonl", "eval.json", "samples.jsonl"};
+    char name[200];
+    for (size_t i = 0; i < sizeof run / sizeof *run; i++)
+        for (size_t k = 0; k < sizeof file / sizeof *file; k++) {
+            snprintf(name, sizeof name, "%s/%s", run[i], file[k]);
+            assert_same_file(a, b, name);
+        }
+    assert_same_file(a, b, "table.json");
+    assert_same_file(a, b, "report.html");
+}
+
+static void runs_at_a_time_leave_the_same_bytes(void **state)
+{
+    (void)state;
+    write_study("study.yaml", NULL, NULL);
+    assert_run("compare --config %s/study.yaml --out %s/parallel --jobs 3 --threads 1", folder, folder);
+    assert_non_null(strstr(output, "finished 4 of 4, running 0"));
+    assert_null(strstr(output, "step "));
+    assert_same_study("whole", "parallel");
+}
+
+/* The driver is asked to stop when two runs are on their way; both save, nothing is left running, and the same command ends as if nothing had been. */
+static void an_interrupt_reaches_the_runs_at_a_time(void **state)
+{
+    (void)state;
+    write_study("long.yaml", "max_steps: 6\n  save_steps: 2", "max_steps: 100\n  save_steps: 100");
+    assert_run("compare --config %s/long.yaml --out %s/long-whole --quiet", folder, folder);
+    shell("%s compare --config %s/long.yaml --out %s/long --jobs 2 >%s/said 2>&1 & p=$!; for i in $(seq 3000); do [ -s %s/long/dpo-seed1/metrics.jsonl -a -s %s/long/dpo-seed2/metrics.jsonl ] && break; sleep 0.01; "
+          "done; kill -INT $p; wait $p; [ $? = 1 ] && grep -q 'interrupted with 0 of 4 runs finished' %s/said && [ -e %s/long/dpo-seed1/checkpoints ] && [ -e %s/long/dpo-seed2/checkpoints ] "
+          "&& [ ! -e %s/long/dpo-seed1/final ] && [ ! -e %s/long/pr-seed1 ]",
+          TEST_PROGRAM, folder, folder, folder, folder, folder, folder, folder, folder, folder, folder);
+    assert_run("compare --config %s/long.yaml --out %s/long --jobs 4 --quiet", folder, folder);
+    assert_same_study("long-whole", "long");
+}
+
+static void a_folder_has_one_driver(void **state)
+{
+    (void)state;
+    write_study("long.yaml", "max_steps: 6", "max_steps: 60000");
+    shell("%s compare --config %s/long.yaml --out %s/busy --jobs 2 --quiet >/dev/null 2>&1 & p=$!; for i in $(seq 3000); do [ -s %s/busy/dpo-seed1/metrics.jsonl ] && break; sleep 0.01; done; "
+          "%s compare --config %s/long.yaml --out %s/busy --quiet >%s/said 2>&1; s=$?; kill -9 $p; wait $p 2>/dev/null; [ $s = 1 ] && grep -q 'another `sail compare` works in this folder' %s/said",
+          TEST_PROGRAM, folder, folder, folder, TEST_PROGRAM, folder, folder, folder, folder);
+    // Its runs ended with it: no metric is added any more.
+    shell("for i in $(seq 200); do flock -n %s/busy/compare.lock true && exit 0; sleep 0.01; done; exit 1", folder);
+}
+
+static void a_failed_run_is_named_and_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    write_study("study.yaml", NULL, NULL);
+    shell("mkdir -p %s/failing && : > %s/failing/dpo-seed2", folder, folder); // a file where the run's folder goes
+    assert_int_equal(run_sail("compare --config %s/study.yaml --out %s/failing --jobs 2", folder, folder), 1);
+    assert_non_null(strstr(output, "run dpo-seed2: "));
+    assert_non_null(strstr(output, "1 of 4 runs failed (dpo-seed2)"));
+    shell("[ -e %s/failing/pr-seed2/eval.json ] && rm %s/failing/dpo-seed2", folder, folder);
+    assert_run("compare --config %s/study.yaml --out %s/failing --jobs 2 --quiet", folder, folder);
+    assert_same_study("whole", "failing");
+}
+
 static void the_table_says_what_was_spent(void **state)
 {
     (void)state;
@@ -243,6 +305,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rule_is_learned_and_scored),           cmocka_unit_test(reward_training_resumes_bit_for_bit), cmocka_unit_test(ensembles_combine_their_models),
         cmocka_unit_test(bad_studies_are_refused_before_any_work), cmocka_unit_test(a_killed_study_ends_with_the_same_table), cmocka_unit_test(the_table_says_what_was_spent),
+        cmocka_unit_test(runs_at_a_time_leave_the_same_bytes),     cmocka_unit_test(an_interrupt_reaches_the_runs_at_a_time),      cmocka_unit_test(a_folder_has_one_driver),
+        cmocka_unit_test(a_failed_run_is_named_and_leaves_the_others_alone),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
