@@ -6,88 +6,55 @@
 
 #include "base/mem.h"
 
-#define LLAMA_ENDS {"token_embd", "model.embed_tokens", LAYOUT_SAME}, {"output_norm", "model.norm", LAYOUT_SAME}, {"output", "lm_head", LAYOUT_SAME}
-#define LLAMA_MLP                                                 \
-    {"blk.*.ffn_gate", "model.layers.*.mlp.gate_proj", LAYOUT_SAME}, {"blk.*.ffn_up", "model.layers.*.mlp.up_proj", LAYOUT_SAME}, \
-        {"blk.*.ffn_down", "model.layers.*.mlp.down_proj", LAYOUT_SAME}
-#define LLAMA_VO {"blk.*.attn_v", "model.layers.*.self_attn.v_proj", LAYOUT_SAME}, {"blk.*.attn_output", "model.layers.*.self_attn.o_proj", LAYOUT_SAME}
-#define LLAMA_NORMS \
-    {"blk.*.attn_norm", "model.layers.*.input_layernorm", LAYOUT_SAME}, {"blk.*.ffn_norm", "model.layers.*.post_attention_layernorm", LAYOUT_SAME}
-#define PLAIN_QK {"blk.*.attn_q", "model.layers.*.self_attn.q_proj", LAYOUT_SAME}, {"blk.*.attn_k", "model.layers.*.self_attn.k_proj", LAYOUT_SAME}
-#define GEMMA_NORMS                                                                                            \
-    {"output_norm", "model.norm", LAYOUT_PLUS_ONE}, {"blk.*.attn_norm", "model.layers.*.input_layernorm", LAYOUT_PLUS_ONE}, \
-        {"blk.*.post_attention_norm", "model.layers.*.post_attention_layernorm", LAYOUT_PLUS_ONE},             \
-        {"blk.*.ffn_norm", "model.layers.*.pre_feedforward_layernorm", LAYOUT_PLUS_ONE},                       \
-        {"blk.*.post_ffw_norm", "model.layers.*.post_feedforward_layernorm", LAYOUT_PLUS_ONE}
+/* Rows of families that name their parts as Llama does; the arguments are layouts. */
+#define BLOCK(gguf, hf, layout) {"blk.*." gguf, "model.layers.*." hf, layout}
+#define ENDS(norm) {"token_embd", "model.embed_tokens", LAYOUT_SAME}, {"output_norm", "model.norm", norm}, {"output", "lm_head", LAYOUT_SAME}
+#define NORMS(norm) BLOCK("attn_norm", "input_layernorm", norm), BLOCK("ffn_norm", "post_attention_layernorm", norm)
+#define QK_NORMS(norm) BLOCK("attn_q_norm", "self_attn.q_norm", norm), BLOCK("attn_k_norm", "self_attn.k_norm", norm)
+#define PRODUCTS(q, k)                                                                                                                                       \
+    BLOCK("attn_q", "self_attn.q_proj", q), BLOCK("attn_k", "self_attn.k_proj", k), BLOCK("attn_v", "self_attn.v_proj", LAYOUT_SAME),                        \
+        BLOCK("attn_output", "self_attn.o_proj", LAYOUT_SAME), BLOCK("ffn_gate", "mlp.gate_proj", LAYOUT_SAME), BLOCK("ffn_up", "mlp.up_proj", LAYOUT_SAME), \
+        BLOCK("ffn_down", "mlp.down_proj", LAYOUT_SAME)
+#define PLAIN_PRODUCTS PRODUCTS(LAYOUT_SAME, LAYOUT_SAME)
 
-static const struct gguf_name llama_names[] = {
-    LLAMA_ENDS,
-    LLAMA_NORMS,
-    {"blk.*.attn_q", "model.layers.*.self_attn.q_proj", LAYOUT_Q_PAIRS},
-    {"blk.*.attn_k", "model.layers.*.self_attn.k_proj", LAYOUT_K_PAIRS},
-    LLAMA_VO,
-    LLAMA_MLP,
-    {0},
-};
-static const struct gguf_name qwen_names[] = {
-    LLAMA_ENDS,
-    LLAMA_NORMS,
-    PLAIN_QK,
-    LLAMA_VO,
-    LLAMA_MLP,
-    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_SAME},
-    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
-    {0},
-};
+static const struct gguf_name llama_names[] = {ENDS(LAYOUT_SAME), NORMS(LAYOUT_SAME), PRODUCTS(LAYOUT_Q_PAIRS, LAYOUT_K_PAIRS), {0}};
+static const struct gguf_name qwen_names[] = {ENDS(LAYOUT_SAME), NORMS(LAYOUT_SAME), PLAIN_PRODUCTS, QK_NORMS(LAYOUT_SAME), {0}};
 static const struct gguf_name olmo2_names[] = {
-    LLAMA_ENDS,
-    PLAIN_QK,
-    LLAMA_VO,
-    LLAMA_MLP,
-    {"blk.*.post_attention_norm", "model.layers.*.post_attention_layernorm", LAYOUT_SAME},
-    {"blk.*.post_ffw_norm", "model.layers.*.post_feedforward_layernorm", LAYOUT_SAME},
-    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_SAME},
-    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
+    ENDS(LAYOUT_SAME),
+    BLOCK("post_attention_norm", "post_attention_layernorm", LAYOUT_SAME),
+    BLOCK("post_ffw_norm", "post_feedforward_layernorm", LAYOUT_SAME),
+    PLAIN_PRODUCTS,
+    QK_NORMS(LAYOUT_SAME),
     {0},
 };
 static const struct gguf_name stablelm_names[] = {
-    LLAMA_ENDS,
-    LLAMA_NORMS,
-    PLAIN_QK,
-    LLAMA_VO,
-    LLAMA_MLP,
-    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_layernorm.norms.#", LAYOUT_STACKED},
-    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_layernorm.norms.#", LAYOUT_STACKED},
+    ENDS(LAYOUT_SAME),
+    NORMS(LAYOUT_SAME),
+    PLAIN_PRODUCTS,
+    BLOCK("attn_q_norm", "self_attn.q_layernorm.norms.#", LAYOUT_STACKED),
+    BLOCK("attn_k_norm", "self_attn.k_layernorm.norms.#", LAYOUT_STACKED),
     {0},
 };
-static const struct gguf_name cohere_names[] = { // rotary pairs are neighbours in both
-    LLAMA_ENDS,
-    {"blk.*.attn_norm", "model.layers.*.input_layernorm", LAYOUT_SAME},
-    PLAIN_QK,
-    LLAMA_VO,
-    LLAMA_MLP,
-    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_SAME},
-    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_SAME},
-    {0},
-};
+/* Rotary pairs are neighbours in both. */
+static const struct gguf_name cohere_names[] = {ENDS(LAYOUT_SAME), BLOCK("attn_norm", "input_layernorm", LAYOUT_SAME), PLAIN_PRODUCTS, QK_NORMS(LAYOUT_SAME), {0}};
 static const struct gguf_name phi3_names[] = {
-    LLAMA_ENDS,
-    LLAMA_NORMS,
-    {"blk.*.attn_qkv", "model.layers.*.self_attn.qkv_proj", LAYOUT_SAME},
-    {"blk.*.attn_output", "model.layers.*.self_attn.o_proj", LAYOUT_SAME},
-    {"blk.*.ffn_up", "model.layers.*.mlp.gate_up_proj", LAYOUT_SAME},
-    {"blk.*.ffn_down", "model.layers.*.mlp.down_proj", LAYOUT_SAME},
+    ENDS(LAYOUT_SAME),
+    NORMS(LAYOUT_SAME),
+    BLOCK("attn_qkv", "self_attn.qkv_proj", LAYOUT_SAME),
+    BLOCK("attn_output", "self_attn.o_proj", LAYOUT_SAME),
+    BLOCK("ffn_up", "mlp.gate_up_proj", LAYOUT_SAME),
+    BLOCK("ffn_down", "mlp.down_proj", LAYOUT_SAME),
     {0},
 };
-static const struct gguf_name gemma_names[] = {
-    {"token_embd", "model.embed_tokens", LAYOUT_SAME},
-    {"output", "lm_head", LAYOUT_SAME},
-    GEMMA_NORMS,
-    PLAIN_QK,
-    LLAMA_VO,
-    LLAMA_MLP,
-    {"blk.*.attn_q_norm", "model.layers.*.self_attn.q_norm", LAYOUT_PLUS_ONE},
-    {"blk.*.attn_k_norm", "model.layers.*.self_attn.k_norm", LAYOUT_PLUS_ONE},
+static const struct gguf_name gemma_names[] = {ENDS(LAYOUT_PLUS_ONE), NORMS(LAYOUT_PLUS_ONE), PLAIN_PRODUCTS, {0}};
+static const struct gguf_name gemma2_names[] = { // and gemma3's
+    ENDS(LAYOUT_PLUS_ONE),
+    BLOCK("attn_norm", "input_layernorm", LAYOUT_PLUS_ONE),
+    BLOCK("post_attention_norm", "post_attention_layernorm", LAYOUT_PLUS_ONE),
+    BLOCK("ffn_norm", "pre_feedforward_layernorm", LAYOUT_PLUS_ONE),
+    BLOCK("post_ffw_norm", "post_feedforward_layernorm", LAYOUT_PLUS_ONE),
+    PLAIN_PRODUCTS,
+    QK_NORMS(LAYOUT_PLUS_ONE),
     {0},
 };
 static const struct gguf_name gptneox_names[] = {
@@ -137,9 +104,11 @@ static const struct gguf_arch archs[] = {
      .eps = 1e-5, .theta = 5e5, .max_position = 8192, .tied = true, .layer_norm = true, .head = HEAD_TIED},
     {.arch = "phi3", .model_type = "phi3", .architecture = "Phi3ForCausalLM", .names = phi3_names, .act_key = "hidden_act", .act = "silu",
      .eps = 1e-5, .theta = 10000, .max_position = 4096},
-    {.arch = "gemma2", .model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .names = gemma_names, .act_key = "hidden_activation",
+    {.arch = "gemma", .model_type = "gemma", .architecture = "GemmaForCausalLM", .names = gemma_names, .act_key = "hidden_act",
+     .act = "gelu_pytorch_tanh", .eps = 1e-6, .theta = 10000, .kv = 16, .head_dim = 256, .max_position = 8192, .tied = true, .head = HEAD_TIED},
+    {.arch = "gemma2", .model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .names = gemma2_names, .act_key = "hidden_activation",
      .act = "gelu_pytorch_tanh", .eps = 1e-6, .theta = 10000, .kv = 4, .head_dim = 256, .max_position = 8192, .tied = true, .head = HEAD_TIED},
-    {.arch = "gemma3", .model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .names = gemma_names, .act_key = "hidden_activation",
+    {.arch = "gemma3", .model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .names = gemma2_names, .act_key = "hidden_activation",
      .act = "gelu_pytorch_tanh", .eps = 1e-6, .theta = 1e6, .kv = 4, .head_dim = 256, .max_position = 131072, .tied = true},
     {.arch = "gptneox", .model_type = "gpt_neox", .architecture = "GPTNeoXForCausalLM", .names = gptneox_names, .act_key = "hidden_act",
      .act = "gelu", .eps = 1e-5, .theta = 10000, .max_position = 2048, .partial = 0.25, .layer_norm = true, .multi_head = true, .head = HEAD_ITS_OWN},
@@ -162,7 +131,7 @@ const struct gguf_arch *gguf_arch_of_model_type(const char *model_type)
     return NULL;
 }
 
-const char *gguf_arch_list(void) { return "llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, stablelm, cohere, phi3, gemma2, gemma3_text, gpt_neox or gpt2"; }
+const char *gguf_arch_list(void) { return "llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, stablelm, cohere, phi3, gemma, gemma2, gemma3_text, gpt_neox or gpt2"; }
 
 /* Does `name` (its first n bytes) match the pattern? The digits for '*' go to layer. */
 static bool matches(const char *pattern, const char *name, size_t n, char layer[12])

@@ -310,7 +310,7 @@ int gguf_config_read(const struct gguf *g, const struct gguf_arch **arch, json_t
     const struct gguf_tensor *embed = gguf_tensor_find(g, "token_embd.weight");
     struct reader r = {.g = g, .a = gguf_arch_find(name), .err = err};
     if (!r.a)
-        return err_set(err, SAIL_FAILED, "%s: general.architecture '%.60s' is not supported: expected llama, qwen2, qwen3, smollm3, olmo2, granite, stablelm, command-r, phi3, gemma2, gemma3, gptneox or gpt2",
+        return err_set(err, SAIL_FAILED, "%s: general.architecture '%.60s' is not supported: expected llama, qwen2, qwen3, smollm3, olmo2, granite, stablelm, command-r, phi3, gemma, gemma2, gemma3, gptneox or gpt2",
                        gguf_path(g), name ? name : "(absent)");
     uint64_t parts = 1;
     if (gguf_u64(g, "split.count", &parts) && parts > 1)

@@ -287,6 +287,17 @@ static void put_gemma(struct maker *m, int64_t hidden, int64_t heads, int64_t he
 
 /* ---------------------------------------------------------------- all */
 
+/* One name for each function: the tanh gelu has five, and the first Gemma's "gelu" is that one too. */
+static const char *one_name(const struct maker *m, const char *act)
+{
+    static const char *const same[][2] = {{"swish", "silu"}, {"gelu_python", "gelu"}, {"gelu_new", "gelu_pytorch_tanh"}, {"gelu_fast", "gelu_pytorch_tanh"},
+                                          {"gelu_accurate", "gelu_pytorch_tanh"}, {"gelu_python_tanh", "gelu_pytorch_tanh"}};
+    if (is(m, "gemma") && !strcmp(act, "gelu")) return "gelu_pytorch_tanh";
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (!strcmp(act, same[i][0])) return same[i][1];
+    return act;
+}
+
 static void check(struct maker *m)
 {
     static const char *const unknown[] = {"quantization_config", "num_experts", "num_local_experts", "n_routed_experts"};
@@ -299,7 +310,7 @@ static void check(struct maker *m)
         refuse(m, "\"attention_bias\" %s has no GGUF form for %s", m->a->multi_head ? "false" : "true", m->a->model_type);
     if (flag(m, "mlp_bias", false) && !m->a->mlp_bias) refuse(m, "\"mlp_bias\" true has no GGUF form for %s", m->a->model_type);
     const char *act = json_string_value(key(m, m->a->act_key));
-    if (act && strcmp(act, m->a->act)) refuse(m, "\"%s\" '%s': expected %s", m->a->act_key, act, m->a->act);
+    if (act && strcmp(one_name(m, act), one_name(m, m->a->act))) refuse(m, "\"%s\" '%s': expected %s", m->a->act_key, act, m->a->act);
 }
 
 static void put_sizes(struct maker *m, struct gguf_model_keys *k)

@@ -33,7 +33,7 @@ static int clean_up(void **state)
 static void layouts_of_every_family_come_back(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"llama-gqa", "gpt2", "gpt-neox", "phi3-longrope", "olmo2", "smollm3-four", "stablelm-bias", "stablelm-12b", "granite-bias", "cohere"};
+    static const char *const cases[] = {"llama-gqa", "gpt2", "gpt-neox", "phi3-longrope", "gemma-old-gelu", "olmo2", "smollm3-four", "stablelm-bias", "stablelm-12b", "granite-bias", "cohere"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char golden[1200];
         snprintf(golden, sizeof golden, "%s/%s", repo_path("tests/golden/cases"), cases[i]);

@@ -206,7 +206,7 @@ static void check_case(const char *c)
 static void golden_cases(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama-gqa", "lora-llama", "qwen2-seqcls", "phi3-longrope", "gemma2", "gemma3", "gpt2", "gpt-neox", "olmo2", "smollm3",
+    static const char *const names[] = {"llama-gqa", "lora-llama", "qwen2-seqcls", "phi3-longrope", "gemma-old-gelu", "gemma2", "gemma3", "gpt2", "gpt-neox", "olmo2", "smollm3",
                                         "llama-dynamic", "llama-relu", "neox-odd", "smollm3-four", "stablelm-bias", "stablelm-12b", "lora-stablelm", "granite-bias", "cohere", "cohere-norms"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[4200];
