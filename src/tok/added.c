@@ -29,15 +29,12 @@ static int read_one(struct added *a, json_t *j, size_t i, const struct normalize
     return rc;
 }
 
-static const struct added_tokens *sorting; // qsort takes no context
-
 static int longest_first(const void *x, const void *y)
 {
-    const uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
-    const struct added *p = &sorting->token[a], *q = &sorting->token[b];
-    const int first = (int)(unsigned char)p->text[0] - (int)(unsigned char)q->text[0];
+    const struct added *a = *(const struct added *const *)x, *b = *(const struct added *const *)y;
+    const int first = (int)(unsigned char)a->text[0] - (int)(unsigned char)b->text[0];
     if (first) return first;
-    return p->len != q->len ? (p->len > q->len ? -1 : 1) : a < b ? -1 : a > b;
+    return a->len != b->len ? (a->len > b->len ? -1 : 1) : a < b ? -1 : a > b;
 }
 
 static int make_index(struct added_tokens *v, bool normalized, sail_err *err)
@@ -47,13 +44,12 @@ static int make_index(struct added_tokens *v, bool normalized, sail_err *err)
     int rc = mem_alloc(&x->order, v->n, sizeof *x->order, err);
     if (rc) return rc;
     for (size_t i = 0; i < v->n; i++)
-        if (v->token[i].normalized == normalized && v->token[i].len) x->order[n++] = (uint32_t)i;
-    sorting = v;
+        if (v->token[i].normalized == normalized && v->token[i].len) x->order[n++] = &v->token[i];
     qsort(x->order, n, sizeof *x->order, longest_first);
     uint32_t at = 0;
     for (unsigned b = 0; b < 256; b++) {
         x->first[b] = at;
-        while (at < n && (unsigned char)v->token[x->order[at]].text[0] == b) at++;
+        while (at < n && (unsigned char)x->order[at]->text[0] == b) at++;
     }
     x->first[256] = n;
     return SAIL_OK;
@@ -102,7 +98,7 @@ const struct added *added_next(const struct added_tokens *v, bool normalized, co
     for (size_t i = *search; i < n; i++) {
         const unsigned char b = (unsigned char)s[i];
         for (uint32_t k = x->first[b]; k < x->first[b + 1]; k++) {
-            const struct added *a = &v->token[x->order[k]];
+            const struct added *a = x->order[k];
             if (a->len > n - i || memcmp(a->text, s + i, a->len)) continue;
             *start = i;
             *end = *search = i + a->len;

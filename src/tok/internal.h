@@ -311,7 +311,7 @@ struct added_tokens {
     struct added *token;
     size_t n, capacity;
     struct added_index { /* of raw text, of normalized text */
-        uint32_t *order; /* by first byte, longest first */
+        const struct added **order; /* by first byte, longest first */
         uint32_t first[257];
     } index[2];
 };

@@ -1,8 +1,9 @@
 #define _GNU_SOURCE
 /* UTF-8, the byte-level alphabet, members of objects, patterns. */
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <stdlib.h>
 
 #include "base/err.h"
 #include "tok/internal.h"
@@ -15,14 +16,8 @@ uint32_t byte_to_char(unsigned char b)
 
 int char_to_byte(uint32_t c)
 {
-    static int16_t table[0x180];
-    static bool ready;
-    if (!ready) {
-        for (int i = 0; i < 0x180; i++) table[i] = -1;
-        for (int b = 0; b < 256; b++) table[byte_to_char((unsigned char)b)] = (int16_t)b;
-        ready = true;
-    }
-    return c < 0x180 ? table[c] : -1;
+    if (c < 0x100) return byte_to_char((unsigned char)c) == c ? (int)c : -1;
+    return c <= 0x120 ? (int)c - 0x100 : c <= 0x142 ? (int)c - 0x121 + 0x7F : c == 0x143 ? 0xAD : -1;
 }
 
 size_t utf8_put(char *out, uint32_t c)
@@ -140,20 +135,18 @@ int member_type(json_t *spec, const char *list_name, const char **type, json_t *
 
 static void start_oniguruma(void)
 {
-    static bool ready;
-    if (ready) return;
     OnigEncoding use[] = {ONIG_ENCODING_UTF8};
     onig_initialize(use, 1);
     onig_set_retry_limit_in_match(10000000); // hostile patterns end with an error, not never
     onig_set_retry_limit_in_search(20000000);
     onig_set_match_stack_limit_size(4000000);
-    ready = true;
 }
 
 int pattern_regex(struct pattern *p, const char *source, const char *what, sail_err *err)
 {
-    start_oniguruma();
+    static pthread_once_t started = PTHREAD_ONCE_INIT;
     OnigErrorInfo why;
+    pthread_once(&started, start_oniguruma);
     const OnigUChar *s = (const OnigUChar *)source;
     int r = onig_new(&p->regex, s, s + strlen(source), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_RUBY, &why);
     if (r == ONIG_NORMAL) return (p->region = onig_region_new()) ? SAIL_OK : err_memory(err, sizeof *p->region);
