@@ -12,7 +12,7 @@
 /* Keys that a resumed run may have otherwise than before: none of them changes what a finished step did. */
 static bool may_differ(const char *key)
 {
-    static const char *const names[] = {"out", "max_steps", "epochs", "save_steps", "eval_steps", "sample_steps", "keep_checkpoints", "micro_tokens", "micro_batch", "threads"};
+    static const char *const names[] = {"out", "max_steps", "epochs", "save_steps", "eval_steps", "sample_steps", "keep_checkpoints", "micro_tokens", "micro_batch", "recompute", "threads"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], key)) return true;
     return false;

@@ -130,7 +130,7 @@ static int plan(struct comparison *c, const sail_config *given, sail_err *err)
 /* The next line of a resolved config that says how a run was made; false at the end. */
 static bool next_line(const char **at, char line[8192])
 {
-    static const char *const free_keys[] = {"out: ", "threads: ", "micro_tokens: ", "micro_batch: ", "keep_checkpoints: ", "save_steps: "};
+    static const char *const free_keys[] = {"out: ", "threads: ", "micro_tokens: ", "micro_batch: ", "recompute: ", "keep_checkpoints: ", "save_steps: "};
     while (**at) {
         const size_t n = strcspn(*at, "\n");
         bool skip = false;

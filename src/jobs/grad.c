@@ -50,7 +50,7 @@ static int open_all(struct gradient *g, sail_err *err)
 {
     const sail_config *c = g->config;
     const enum dtype compute = c->dtype ? backend_compute(c->dtype) : DTYPE_F32;
-    const struct model_options o = {.compute = compute, .train_full = !c->adapter, .backward = true, .reward_head = c->adapter && adapter_is_reward(c->adapter), .micro_tokens = c->micro_tokens};
+    const struct model_options o = {.compute = compute, .train_full = !c->adapter, .backward = true, .recompute = c->recompute, .reward_head = c->adapter && adapter_is_reward(c->adapter), .micro_tokens = c->micro_tokens};
     int rc = model_open(&g->model, c->model, &o, err);
     if (rc) return rc;
     const struct model_facts *f = model_facts(g->model);

@@ -338,6 +338,7 @@ int model_backward_pulled(struct policy policy, const double *coef, const float 
     head_backward(&b, coef, token_weight);
     float *dembed = saved_grad(&b, b.a ? b.a->saved[SAVED_EMBED].weight : NULL, m->dembed);
     for (int64_t i = m->config.n_layer - 1; i >= 0; i--) {
+        if (m->options.recompute && i + 1 < m->config.n_layer) session_run_block(m, b.a, i, q->x_last); // the last block's activations are still there
         mlp_backward(&b, i);
         attention_backward(&b, i, i > 0 || dembed); // below the first block only an embedding in training needs dx
     }

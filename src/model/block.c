@@ -211,12 +211,9 @@ static size_t place_acts(struct layer_acts *k, const struct model *m, const stru
     const struct norm *norm = m->layer[layer].norm;
     const size_t size = dtype_size(m->options.compute), n = (size_t)rows, C = (size_t)c->hidden, stats = (size_t)norm_stats(c) * sizeof(float);
     size_t bytes = 0;
-    if (keep) {
-        bytes += arena_place(arena, &k->x1, n * C * sizeof(float));
-        bytes += arena_place(arena, &k->x2, n * C * sizeof(float));
-    } else {
-        k->x1 = k->x2 = x;
-    }
+    k->x1 = k->x2 = x;
+    if (keep && !x) bytes += arena_place(arena, &k->x1, n * C * sizeof(float));
+    if (keep) bytes += arena_place(arena, &k->x2, n * C * sizeof(float));
     for (int i = 0; i < NORM_COUNT; i++)
         if (norm[i].w) bytes += arena_place(arena, &k->stat[i], n * stats);
     if (norm[NORM_ATTENTION_OUT].w) bytes += arena_place(arena, &k->branch[0], n * C * sizeof(float));
@@ -246,6 +243,13 @@ size_t layer_acts_bytes(const struct model *m, const struct adapter *a, int64_t 
         if (n > most) most = n;
     }
     return most;
+}
+
+size_t acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep)
+{
+    const size_t layer = layer_acts_bytes(m, a, rows, keep), layers = (size_t)m->config.n_layer;
+    if (!keep) return layer;
+    return m->options.recompute ? layer + layers * arena_room((size_t)(rows * m->config.hidden) * sizeof(float)) : layers * layer;
 }
 
 void layer_acts_take(struct layer_acts *acts, const struct model *m, const struct adapter *a, int64_t layer, struct arena *arena,

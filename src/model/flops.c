@@ -48,6 +48,6 @@ struct model_memory model_memory(const struct model *m)
     const int64_t rows = m->options.micro_tokens;
     return (struct model_memory){.weights = m->weight_bytes,
                                  .layouts = m->layout_bytes,
-                                 .activations = layer_acts_bytes(m, NULL, rows, m->options.backward) * (m->options.backward ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, NULL, rows),
+                                 .activations = acts_bytes(m, NULL, rows, m->options.backward) + block_scratch_bytes(m, NULL, rows),
                                  .gradients = 0};
 }

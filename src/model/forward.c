@@ -30,7 +30,7 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
     int rc = rope_ensure(m, longest, err);
     if (rc) return rc;
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
-    size_t need = packing_bytes(m, s) + layer_acts_bytes(m, a, rows, keep) * (keep ? (size_t)m->config.n_layer : 1) + block_scratch_bytes(m, a, rows) +
+    size_t need = packing_bytes(m, s) + acts_bytes(m, a, rows, keep) + block_scratch_bytes(m, a, rows) +
                   arena_room((size_t)rows * C * sizeof(float)) + arena_room(n * C * sizeof(float)) + arena_room(n * C * size) +
                   arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
     if (keep) need += backward_bytes(m, a, rows, targets);
@@ -51,29 +51,44 @@ void session_free(struct session *s)
     free(s);
 }
 
+/* The layers' activations: each its own where a backward follows, else (and where that makes them again) all in the same place. */
+static void take_acts(struct model *m, const struct adapter *a, struct session *q, bool keep)
+{
+    const int64_t rows = q->packing.n_row, width = m->config.hidden;
+    float *inputs = keep && m->options.recompute ? arena_take(&q->arena, (size_t)m->config.n_layer * (size_t)(rows * width) * sizeof(float)) : NULL;
+    const size_t start = arena_mark(&q->arena);
+    size_t end = start;
+    for (int64_t i = 0; i < m->config.n_layer; i++) {
+        if (!keep || inputs) arena_reset(&q->arena, start);
+        layer_acts_take(&q->acts[i], m, a, i, &q->arena, rows, keep, inputs ? inputs + i * rows * width : keep ? NULL : q->x_last);
+        if (arena_mark(&q->arena) > end) end = arena_mark(&q->arena);
+    }
+    arena_take(&q->arena, end - arena_mark(&q->arena)); // layers are of several sizes where not all are adapted alike
+}
+
+void session_run_block(struct model *m, const struct adapter *a, int64_t i, float *x3)
+{
+    const struct model_config *c = &m->config;
+    struct session *q = m->session;
+    struct layer_acts *k = &q->acts[i];
+    const struct packing *p = &q->packing;
+    const enum dtype t = m->options.compute;
+    const int64_t width = qkv_width(c), k_at = q_width(c), v_at = k_at + kv_width(c);
+    const struct attn_shape shape = layer_attn_shape(c, i);
+    block_qkv(m, a, i, k, &p->turn, p->n_row, &q->scratch, p->key);
+    ops->attn_fwd(k->attn, k_at, k->lse, k->qkv, width, element_at(k->qkv, t, k_at), element_at(k->qkv, t, v_at), width, t, p->segment, p->n_segment, &shape);
+    block_rest(m, a, i, k, x3, p->n_row, &q->scratch, p->key);
+}
+
 static void run_blocks(struct model *m, const struct adapter *a, struct session *q, bool keep)
 {
     const struct model_config *c = &m->config;
     struct packing *p = &q->packing;
-    const enum dtype t = m->options.compute;
-    const int64_t width = qkv_width(c), k_at = q_width(c), v_at = k_at + kv_width(c);
     q->x_last = arena_take(&q->arena, (size_t)(p->n_row * c->hidden) * sizeof(float));
-    q->scratch = block_scratch_take(m, a, &q->arena, p->n_row); // before the layers' own: those may be of several sizes where not all are adapted alike
-    const size_t mark = arena_mark(&q->arena);
-    for (int64_t i = 0; i < c->n_layer; i++) {
-        if (!keep) arena_reset(&q->arena, mark);
-        layer_acts_take(&q->acts[i], m, a, i, &q->arena, p->n_row, keep, q->x_last);
-    }
+    q->scratch = block_scratch_take(m, a, &q->arena, p->n_row);
+    take_acts(m, a, q, keep);
     embed_rows(m, a, q->acts[0].x1, p->id, p->pos, p->n_row, &q->scratch);
-    for (int64_t i = 0; i < c->n_layer; i++) {
-        struct layer_acts *k = &q->acts[i];
-        const struct attn_shape shape = layer_attn_shape(c, i);
-        block_qkv(m, a, i, k, &p->turn, p->n_row, &q->scratch, p->key);
-        ops->attn_fwd(k->attn, k_at, k->lse, k->qkv, width, element_at(k->qkv, t, k_at), element_at(k->qkv, t, v_at), width, t, p->segment,
-                      p->n_segment, &shape);
-        float *x3 = !keep ? q->x_last : i + 1 < c->n_layer ? q->acts[i + 1].x1 : q->x_last;
-        block_rest(m, a, i, k, x3, p->n_row, &q->scratch, p->key);
-    }
+    for (int64_t i = 0; i < c->n_layer; i++) session_run_block(m, a, i, keep && i + 1 < c->n_layer ? q->acts[i + 1].x1 : q->x_last);
 }
 
 /* The rows whose hidden state the head needs: those that predict a completion token, or the last of each sequence. */

@@ -213,8 +213,10 @@ void heads_pair(const struct model_config *c, void *qkv, enum dtype t, int64_t r
 /* The norm that the MLP's input passes. */
 static inline enum norm_id mlp_norm(const struct model_config *c) { return c->shared_norm ? NORM_ATTENTION : NORM_MLP; }
 
-/* Layer's activations for rows; keep: with what backward needs (else the residual is one buffer that all layers share, given as x). */
-size_t layer_acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep);
+/* Layer's activations for rows; keep: with what backward needs. x: the residual stream at the block's input where the caller has it, NULL: it is the
+ * layer's own; without keep it is one buffer that all layers share. */
+size_t layer_acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep); /* the largest layer's */
+size_t acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep);       /* of a pass */
 void layer_acts_take(struct layer_acts *acts, const struct model *m, const struct adapter *a, int64_t layer, struct arena *arena,
                      int64_t rows, bool keep, float *x);
 /* A walk that serves sizes and pointers alike: with arena NULL nothing is taken. */

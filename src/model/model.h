@@ -37,6 +37,8 @@ struct model_options {
     bool backward;        /* gradients will be asked for (adapter training needs it too) */
     bool facts_only;      /* names and shapes are checked, the weights stay in the file: the model cannot run */
     bool reward_head;     /* a language model is opened as a reward model: a score head of zeros in place of its own head */
+    bool recompute;       /* of a pass that a backward follows only the blocks' inputs stay; each block runs again in its backward: the same bits */
+    bool repeat_prompts;  /* a group's sequences bring a prompt each: what sharing saves, for the bench */
     int64_t micro_tokens; /* most packed tokens of one forward/backward; 0: chosen by the engine */
 };
 

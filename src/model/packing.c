@@ -23,7 +23,7 @@ size_t packing_bytes(const struct model *m, const struct sequences *s)
 
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i)
 {
-    if (i == 0 || s->group[i] != s->group[i - 1] || s->n_prompt[i] != s->n_prompt[i - 1]) return false;
+    if (m->options.repeat_prompts || i == 0 || s->group[i] != s->group[i - 1] || s->n_prompt[i] != s->n_prompt[i - 1]) return false;
     const int64_t limit = m->config.rope_switch, here = s->n_prompt[i] + s->n_tok[i], before = s->n_prompt[i - 1] + s->n_tok[i - 1];
     if (!limit || (here <= limit && before <= limit)) return true;
     return m->config.rope_dynamic ? here == before : here > limit && before > limit;

@@ -19,6 +19,8 @@ struct session {
 };
 /* Room for a pass over these sequences; the arena is empty afterwards. */
 int session_prepare(struct model *m, const struct adapter *a, const struct sequences *s, bool keep, sail_err *err);
+/* Block i of the pass, from its input acts[i].x1 to x3. */
+void session_run_block(struct model *m, const struct adapter *a, int64_t i, float *x3);
 /* predictions.c: of the pass that just ran */
 int predictions_take(struct predictions *out, struct policy p, sail_err *err);
 /* What model_backward takes from the arena on top of the forward. */

@@ -25,7 +25,8 @@ static int open_models(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
     const enum dtype compute = backend_compute(c->dtype);
-    const struct model_options train = {.compute = compute, .train_full = c->full, .backward = true, .reward_head = r->reward, .micro_tokens = c->micro_tokens};
+    const struct model_options train = {.compute = compute, .train_full = c->full, .backward = true, .reward_head = r->reward,
+                                        .recompute = c->recompute, .repeat_prompts = c->repeat_prompts, .micro_tokens = c->micro_tokens};
     if (c->full && c->adapter) return err_set(err, SAIL_USAGE, "--full and --adapter: an adapter is trained, or every weight, not both");
     int rc = model_open(&r->model, c->model, &train, err);
     if (rc) return rc;
@@ -46,7 +47,7 @@ static int open_models(struct run *r, sail_err *err)
     r->init = (struct policy){.model = r->model, .adapter = r->init_adapter};
     r->reference = (struct policy){.model = r->model, .adapter = r->reference_adapter};
     if (!rc && r->needs_reference && (c->full || (!base && !init))) {
-        const struct model_options frozen = {.compute = compute, .micro_tokens = c->micro_tokens};
+        const struct model_options frozen = {.compute = compute, .repeat_prompts = c->repeat_prompts, .micro_tokens = c->micro_tokens};
         rc = model_open(&r->reference_model, base || init ? c->model : c->ref, &frozen, err);
         if (!rc && model_facts(r->reference_model)->vocab != model_facts(r->model)->vocab)
             rc = err_set(err, SAIL_USAGE, "--ref %s: its vocabulary has %lld ids, the policy's %lld", c->ref, (long long)model_facts(r->reference_model)->vocab,
