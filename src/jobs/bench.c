@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/machine.h"
 #include "jobs/jobs.h"
 #include "train/run.h"
 
@@ -15,8 +16,6 @@ struct bench_result {
     double median_step_s;
     int64_t steps, pairs, tokens;
     double flops; /* useful, of all timed steps */
-    struct step_timing phase;
-    int64_t allocations; /* of all timed steps */
     enum dtype dtype;
 };
 
@@ -26,77 +25,42 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+double bench_median(double *times, int64_t n)
+{
+    qsort(times, (size_t)n, sizeof *times, ascending);
+    return times[n / 2];
+}
+
+json_t *bench_machine(void)
+{
+    const struct machine m = machine_facts();
+    return json_pack("{s:s, s:i, s:f, s:s}", "processor", m.processor, "cores", (int)m.cores, "memory_mib", m.memory_mib, "instructions", backend_describe());
+}
+
+void bench_print_head(const char *what, enum dtype dtype)
+{
+    const struct machine m = machine_facts();
+    printf("%s, %s, %d threads\n%s, %ld cores, %.0f MiB, %s\n", what, dtype == DTYPE_BF16 ? "bf16" : "f32", backend_thread_count(), m.processor, m.cores, m.memory_mib, backend_describe());
+}
+
 static void print_result(const sail_config *c, const struct bench_result *b)
 {
-    const double peak = backend_peak_gflops(b->dtype), rate = b->flops / b->seconds / 1e9;
-    const char *dtype = b->dtype == DTYPE_BF16 ? "bf16" : "f32";
+    const double peak = backend_peak_gflops(b->dtype), rate = b->flops / b->seconds / 1e9, pairs = (double)b->pairs / b->seconds, tokens = (double)b->tokens / b->seconds, step = b->seconds / (double)b->steps;
     if (c->json) {
-        printf("{\"what\": \"%s\", \"model\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, \"steps\": %lld, \"pairs_per_s\": %.6g, \"tokens_per_s\": %.6g, \"s_per_step\": %.6g, "
-               "\"median_step_s\": %.6g, \"useful_gflops\": %.6g, \"peak_gflops\": %.6g, \"share_of_peak\": %.4f, \"peak_rss_mib\": %.1f, "
-               "\"allocations_per_step\": %.6g, \"sample_s\": %.6g, \"label_s\": %.6g, \"reference_s\": %.6g, \"forward_s\": %.6g, \"backward_s\": %.6g, \"optimizer_s\": %.6g, \"machine\": \"%s\"}\n",
-               b->what, c->model, dtype, backend_thread_count(), (long long)b->steps, (double)b->pairs / b->seconds, (double)b->tokens / b->seconds,
-               b->seconds / (double)b->steps, b->median_step_s, rate, peak, rate / peak, mem_peak_mib(), (double)b->allocations / (double)b->steps, b->phase.sample, b->phase.label, b->phase.reference, b->phase.forward, b->phase.backward,
-               b->phase.optimizer, backend_describe());
+        json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "what", b->what, "model", c->model, "dtype", b->dtype == DTYPE_BF16 ? "bf16" : "f32", "threads",
+                                backend_thread_count(), "steps", (json_int_t)b->steps, "pairs_per_s", pairs, "tokens_per_s", tokens, "s_per_step", step, "median_step_s", b->median_step_s, "useful_gflops", rate,
+                                "peak_gflops", peak, "share_of_peak", rate / peak, "peak_rss_mib", mem_peak_mib(), "machine", bench_machine());
+        json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
+        putchar('\n');
+        json_decref(all);
         return;
     }
-    printf("%s, %s, %d threads, %s\n", b->what, dtype, backend_thread_count(), backend_describe());
-    if (b->pairs) printf("  pairs/s          %10.3f\n", (double)b->pairs / b->seconds);
-    printf("  tokens/s         %10.1f\n", (double)b->tokens / b->seconds);
-    printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", b->seconds / (double)b->steps, (long long)b->steps, b->median_step_s);
+    bench_print_head(b->what, b->dtype);
+    if (b->pairs) printf("  pairs/s          %10.3f\n", pairs);
+    printf("  tokens/s         %10.1f\n", tokens);
+    printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", step, (long long)b->steps, b->median_step_s);
     printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured\n", rate, 100 * rate / peak, peak);
     printf("  peak memory MiB  %10.1f\n", mem_peak_mib());
-    if (b->phase.backward > 0)
-        printf("  ms/step          sample %.1f, label %.1f, reference %.1f, forward %.1f, backward %.1f, optimizer %.1f\n", 1e3 * b->phase.sample / (double)b->steps,
-               1e3 * b->phase.label / (double)b->steps, 1e3 * b->phase.reference / (double)b->steps, 1e3 * b->phase.forward / (double)b->steps, 1e3 * b->phase.backward / (double)b->steps,
-               1e3 * b->phase.optimizer / (double)b->steps);
-}
-
-/* Forward of the reference (unless it is known) and the policy, gradient to the activations, and to the weights where they are trained. */
-static double step_flops(const struct run *r, bool reference_ran)
-{
-    const struct sequences s = batch_sequences(&r->batch);
-    const double forward = model_flops(r->policy, &s), weights = r->adapter ? 0 : forward;
-    return 2 * forward + weights + (reference_ran ? model_flops(r->reference, &s) : 0);
-}
-
-static int bench_train(const sail_config *config, struct bench_result *b, sail_err *err)
-{
-    sail_config *c = config_copy(config);
-    if (!c) return err_memory(err, sizeof *config);
-    c->command = CMD_ALIGN;
-    c->command_name = "align";
-    c->dry_run = true; // no run directory
-    c->max_steps = config->steps + WARM_UP;
-    struct run *r = NULL;
-    double *times = NULL;
-    int rc = run_open(&r, c, err);
-    if (!rc) rc = mem_alloc(&times, (size_t)config->steps, sizeof *times, err);
-    for (int64_t i = 0; !rc && i < c->max_steps; i++) {
-        struct step_result s;
-        const int64_t before = mem_allocations();
-        if ((rc = run_step(r, &s, err)) || i < WARM_UP) continue;
-        b->allocations += mem_allocations() - before;
-        times[i - WARM_UP] = s.timing.total;
-        b->seconds += s.timing.total;
-        b->phase.sample += s.timing.sample;
-        b->phase.label += s.timing.label;
-        b->phase.reference += s.timing.reference;
-        b->phase.forward += s.timing.forward;
-        b->phase.backward += s.timing.backward;
-        b->phase.optimizer += s.timing.optimizer;
-        b->tokens += s.timing.tokens;
-        b->pairs += s.n_pair;
-        b->flops += step_flops(r, s.timing.reference > 0 && r->needs_reference);
-    }
-    if (!rc) {
-        b->steps = config->steps;
-        qsort(times, (size_t)b->steps, sizeof *times, ascending);
-        b->median_step_s = times[b->steps / 2];
-    }
-    free(times);
-    run_close(r);
-    sail_config_free(c);
-    return rc;
 }
 
 struct loaded {
@@ -178,8 +142,7 @@ static int bench_score(const sail_config *c, struct bench_result *b, sail_err *e
     }
     if (!rc) {
         b->steps = c->steps;
-        qsort(times, (size_t)b->steps, sizeof *times, ascending);
-        b->median_step_s = times[b->steps / 2];
+        b->median_step_s = bench_median(times, b->steps);
     }
     free(times);
     free(pool);
@@ -238,7 +201,7 @@ int job_bench(const sail_config *c, sail_err *err)
     if (!c->action)
         rc = err_set(err, SAIL_USAGE, "`sail bench` needs one of train, score, generate, tokenize");
     else if (!strcmp(c->action, "train"))
-        rc = bench_train(c, &b, err);
+        return bench_train(c, err);
     else if (!strcmp(c->action, "score"))
         rc = c->data ? bench_score(c, &b, err) : config_require(c, OPTION_data, err);
     else if (!strcmp(c->action, "generate"))

@@ -31,12 +31,6 @@ static double core_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void print_rate(const char *what, double seconds, int64_t tokens, size_t bytes)
 {
     printf("  %-12s %10.0f tokens/s   %8.2f MB/s   %9.5f s\n", what, (double)tokens / seconds, (double)bytes / seconds / 1e6, seconds);
@@ -66,10 +60,7 @@ static int time_passes(const struct tokenizer *t, const sail_config *c, const ch
         *(i ? &seconds[i - 1] : &first) = core_seconds() - start;
     }
     if (!rc && !tokens) rc = err_set(err, SAIL_FAILED, "%s: no text to encode", c->text_file);
-    if (!rc) {
-        qsort(seconds, (size_t)c->steps, sizeof *seconds, ascending);
-        print_result(c, first, seconds[c->steps / 2], tokens, len);
-    }
+    if (!rc) print_result(c, first, bench_median(seconds, c->steps), tokens, len);
     free(seconds);
     ids_release(&ids);
     return rc;

@@ -25,22 +25,32 @@ static double pairs_seen(int64_t from, int64_t n, int64_t window)
     return sum;
 }
 
+double model_attention_flops(struct policy p, const struct sequences *s)
+{
+    const struct model_config *c = &p.model->config;
+    double pairs = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        const int64_t fed = c->reward_head ? s->n_tok[i] : s->n_tok[i] - 1;
+        for (int64_t k = 0; k < c->n_layer; k++) {
+            const int64_t window = layer_attn_shape(c, k).window;
+            pairs += (sequences_share(p.model, s, i) ? 0 : pairs_seen(0, s->n_prompt[i], window)) + pairs_seen(s->n_prompt[i], fed, window);
+        }
+    }
+    return 4 * pairs * (double)q_width(c);
+}
+
 double model_flops(struct policy p, const struct sequences *s)
 {
     const struct model *m = p.model;
     const struct model_config *c = &m->config;
-    double rows = 0, targets = 0, attention = 0;
+    double rows = 0, targets = 0;
     for (int64_t i = 0; i < s->n; i++) {
         const bool shares = sequences_share(m, s, i);
         const int64_t fed = c->reward_head ? s->n_tok[i] : s->n_tok[i] - 1;
         rows += (double)(shares ? 0 : s->n_prompt[i]) + (double)fed;
         targets += c->reward_head ? 0 : (double)s->n_tok[i];
-        for (int64_t k = 0; k < c->n_layer; k++) {
-            const int64_t window = layer_attn_shape(c, k).window;
-            attention += (shares ? 0 : pairs_seen(0, s->n_prompt[i], window)) + pairs_seen(s->n_prompt[i], fed, window);
-        }
     }
-    return 2 * (rows * row_products(m, p.adapter) + targets * (double)(c->vocab * c->hidden) + attention * 2 * (double)q_width(c));
+    return model_attention_flops(p, s) + 2 * (rows * row_products(m, p.adapter) + targets * (double)(c->vocab * c->hidden));
 }
 
 struct model_memory model_memory(const struct model *m)

@@ -144,5 +144,7 @@ struct model_memory model_memory(const struct model *m);
 /* Useful floating-point operations of a forward over these sequences (shared prompts once, head on completion tokens, attention
  * and adapters counted); backward of frozen weights is the same again, of trained ones twice. */
 double model_flops(struct policy p, const struct sequences *s);
+double model_attention_flops(struct policy p, const struct sequences *s); /* attention's part of them */
+int64_t model_unique_tokens(const struct model *m, const struct sequences *s); /* shared prompts once */
 
 #endif

@@ -29,6 +29,13 @@ bool sequences_share(const struct model *m, const struct sequences *s, int64_t i
     return m->config.rope_dynamic ? here == before : here > limit && before > limit;
 }
 
+int64_t model_unique_tokens(const struct model *m, const struct sequences *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->n; i++) n += (sequences_share(m, s, i) ? 0 : s->n_prompt[i]) + s->n_tok[i];
+    return n;
+}
+
 /* What names a sequence in random numbers: its tokens, so that neither the order of a batch nor its division changes a mask. */
 static uint64_t mix(uint64_t key, const int32_t *ids, int64_t n)
 {

@@ -99,12 +99,14 @@ static void collect_timing(const struct step_result *s, struct metrics *all)
     const struct step_timing *t = &s->timing;
     all->n = 0;
     put(all, "step_s", t->total);
+    put(all, "data_s", t->data);
     put(all, "sample_s", t->sample);
     put(all, "label_s", t->label);
     put(all, "reference_s", t->reference);
     put(all, "forward_s", t->forward);
     put(all, "backward_s", t->backward);
     put(all, "optimizer_s", t->optimizer);
+    put(all, "io_s", t->io);
     put(all, "tokens_per_s", (double)t->tokens / t->total);
     put(all, "peak_rss_mib", mem_peak_mib());
 }
@@ -229,20 +231,27 @@ static int after_step(struct run *r, sail_err *err)
     return rc;
 }
 
+int run_record(struct run *r, struct step_result *result, sail_err *err)
+{
+    struct metrics all;
+    const double start = clock_seconds();
+    collect(r, result, &all);
+    int rc = run_writer_metrics(r->writer, r->step, all.m, all.n, err);
+    run_writer_progress(r->writer, r->step, all.m, all.n, (double)result->timing.tokens / result->timing.total, "training");
+    result->timing.io = clock_seconds() - start;
+    collect_timing(result, &all);
+    return rc ? rc : run_writer_timing(r->writer, r->step, all.m, all.n, err);
+}
+
 static int one_step(struct run *r, bool same_policy, sail_err *err)
 {
     struct step_result result;
-    struct metrics all;
     const bool first = r->step == 0;
     int rc = run_step(r, &result, err);
     if (!rc && first) rc = check_step_zero(r, &result, same_policy, err);
     if (rc) return rc;
-    collect(r, &result, &all);
-    rc = run_writer_metrics(r->writer, r->step, all.m, all.n, err);
-    run_writer_progress(r->writer, r->step, all.m, all.n, (double)result.timing.tokens / result.timing.total, "training");
+    rc = run_record(r, &result, err);
     if (result.drift_mean > 2e-2) log_warning("step %lld: sampled and scored log-probs differ by %.3g a token on average", (long long)r->step, result.drift_mean);
-    collect_timing(&result, &all);
-    if (!rc) rc = run_writer_timing(r->writer, r->step, all.m, all.n, err);
     return rc ? rc : after_step(r, err);
 }
 

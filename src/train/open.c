@@ -119,6 +119,7 @@ static int open_data(struct run *r, sail_err *err)
     const sail_config *c = r->config;
     const struct model_facts *f = model_facts(r->model);
     if (c->keep_best && !c->eval_data) return err_set(err, SAIL_USAGE, "--keep-best %s needs held-out rows: give --eval-data", c->keep_best);
+    const double start = clock_seconds();
     int rc = text_pipeline_open(&r->text, c->model, f->eos, f->n_eos, c, err);
     if (!rc) rc = open_file(r, &r->data, c->data, false, err);
     if (!rc) rc = open_file(r, &r->prompts, c->prompts, true, err);
@@ -127,6 +128,7 @@ static int open_data(struct run *r, sail_err *err)
     if (rc) return rc;
     const bool online = r->mixture.pp + r->mixture.pr > 0;
     if ((online || anchors_wanted(r)) && !r->prompts) rc = open_file(r, &r->prompts, c->data, true, err); // the data's prompts, cut to leave room for answers
+    r->data_s = clock_seconds() - start;
     for (int k = 0; !rc && k < 2; k++) {
         const struct dataset *d = k ? r->eval : r->data;
         if (!d) continue;

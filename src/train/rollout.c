@@ -124,6 +124,7 @@ static void add_sampled(struct run *r, int64_t age)
 int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
 {
     const int64_t size = r->config->batch, age = replay_age(r), born = r->step - age;
+    const double begin = clock_seconds();
     int64_t n_drawn = 0;
     batch_clear(&r->batch);
     r->n_ids = 0;
@@ -138,6 +139,7 @@ int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
     }
     if (r->unpaired) rollout_add_unpaired(r, r->data, r->drawn, n_drawn);
     r->batch.written |= COL_ROWS | COL_BEHAVIOUR;
+    result->timing.data = clock_seconds() - begin;
     if (!r->prompts) return SAIL_OK;
     if (!age) {
         draw_prompts(r, born);

@@ -106,7 +106,8 @@ void batch_keep_paired(struct batch *b, bool reference);
 
 /* Seconds of the phases of one step. */
 struct step_timing {
-    double sample, label, reference, forward, backward, optimizer, total; /* where all is scored first, that is forward, and backward has a forward of its own */
+    double data, sample, label, reference, forward, backward, optimizer, total; /* data: taking the step's rows; where all is scored first, that is forward, and backward has a forward of its own */
+    double io;      /* writing the metrics, after the step: not in total */
     int64_t tokens; /* prompt + completion of the trained sequences */
 };
 
@@ -140,6 +141,7 @@ struct run {
 
     struct text_pipeline text;
     struct dataset *data, *prompts, *eval, *eval_prompts; /* prompts: what online rows and samples start from */
+    double data_s;                         /* seconds that reading and tokenizing them took */
     int64_t longest;                       /* most tokens of a sequence: --max-length within the model's context */
     struct rewarder *rewarder;             /* NULL: no route asks for one */
 
@@ -304,7 +306,9 @@ int checkpoint_save(struct run *r, sail_err *err);
 int checkpoint_load_newest(struct run *r, bool *found, sail_err *err);
 int final_save(struct run *r, sail_err *err);
 
-/* loop.c: runs to the end, or to an interrupt (then saves and says how to go on). */
+/* loop.c: what a step measured, into metrics.jsonl and timing.jsonl; sets timing.io. */
+int run_record(struct run *r, struct step_result *result, sail_err *err);
+/* Runs to the end, or to an interrupt (then saves and says how to go on). */
 int run_loop(struct run *r, sail_err *err);
 
 #endif
