@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "jobs/jobs.h"
+#include "jobs/bench.h"
 #include "tok/tokenizer.h"
 
 /* Encodes every line by itself; *tokens: how many ids that were. */

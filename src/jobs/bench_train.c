@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "jobs/jobs.h"
+#include "jobs/bench.h"
 #include "train/run.h"
 
 enum { WARM_UP = 2 };

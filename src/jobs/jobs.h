@@ -2,9 +2,6 @@
 #ifndef SAIL_JOBS_JOBS_H
 #define SAIL_JOBS_JOBS_H
 
-#include <jansson.h>
-
-#include "backend/backend.h"
 #include "config/config.h"
 #include "sail.h"
 
@@ -21,12 +18,6 @@ int job_reward(const sail_config *config, sail_err *err);
 int job_eval(const sail_config *config, sail_err *err);
 int job_methods(const sail_config *config, sail_err *err);
 int job_bench(const sail_config *config, sail_err *err);
-/* Parts of job_bench, and what they share. */
-int bench_tokenize(const sail_config *config, sail_err *err);
-int bench_train(const sail_config *config, sail_err *err);
-double bench_median(double *times, int64_t n); /* sorts them */
-json_t *bench_machine(void);                   /* what the figures were measured on */
-void bench_print_head(const char *what, enum dtype dtype);
 int job_label(const sail_config *config, sail_err *err);
 int job_compare(const sail_config *config, sail_err *err);
 int job_report(const sail_config *config, sail_err *err);

@@ -46,11 +46,19 @@ double model_flops(struct policy p, const struct sequences *s)
     double rows = 0, targets = 0;
     for (int64_t i = 0; i < s->n; i++) {
         const bool shares = sequences_share(m, s, i);
-        const int64_t fed = c->reward_head ? s->n_tok[i] : s->n_tok[i] - 1;
+        const int64_t fed = c->reward_head || !s->n_tok[i] ? s->n_tok[i] : s->n_tok[i] - 1;
         rows += (double)(shares ? 0 : s->n_prompt[i]) + (double)fed;
         targets += c->reward_head ? 0 : (double)s->n_tok[i];
     }
     return model_attention_flops(p, s) + 2 * (rows * row_products(m, p.adapter) + targets * (double)(c->vocab * c->hidden));
+}
+
+double model_step_bytes(struct policy p)
+{
+    const struct model_config *c = &p.model->config;
+    double values = row_products(p.model, p.adapter); // each is met once
+    if (!c->reward_head) values += (double)c->vocab * (double)c->hidden;
+    return values * (double)dtype_size(p.model->options.compute);
 }
 
 struct model_memory model_memory(const struct model *m)

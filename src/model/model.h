@@ -142,9 +142,11 @@ struct model_memory {
 };
 struct model_memory model_memory(const struct model *m);
 /* Useful floating-point operations of a forward over these sequences (shared prompts once, head on completion tokens, attention
- * and adapters counted); backward of frozen weights is the same again, of trained ones twice. */
+ * and adapters counted); backward of frozen weights is the same again, of trained ones twice. n_tok 0: the prompt is read, nothing is predicted. */
 double model_flops(struct policy p, const struct sequences *s);
 double model_attention_flops(struct policy p, const struct sequences *s); /* attention's part of them */
 int64_t model_unique_tokens(const struct model *m, const struct sequences *s); /* shared prompts once */
+/* Bytes of weights that a step of decoding reads, however many rows it has: all products' and the head's. */
+double model_step_bytes(struct policy p);
 
 #endif

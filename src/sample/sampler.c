@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "sample/blend.h"
@@ -40,7 +41,10 @@ struct sampler {
     struct answer *answer;
     int32_t *ids;
     float *logp, *drawn;
+    struct sampler_cost cost; /* of the last run */
 };
+
+struct sampler_cost sampler_cost(const struct sampler *s) { return s->cost; }
 
 int sampler_create(struct sampler **out, struct model *m, sail_err *err)
 {
@@ -145,7 +149,11 @@ static int64_t find_place(struct run *r, int64_t i)
 
 static void run_prefill(struct run *r, int64_t n)
 {
+    struct sampler_cost *cost = &r->s->cost;
+    const double start = clock_seconds();
     for (int v = 0; n && v < r->n_voice; v++) voice_prefill(&r->s->voice[v], r->s->fill, r->s->fill_place, n);
+    for (int64_t i = 0; i < n; i++) cost->prefill_tokens += r->s->fill[i].n;
+    cost->prefill_s += clock_seconds() - start;
 }
 
 /* Free slots take the next answers; prompts that are new are prefilled together, a pass at a time. */
@@ -254,6 +262,7 @@ static void step(struct run *r)
             s->going[going++] = (struct going){.slot = s->active[a], .place = slot->prompt, .prompt = &r->prompt[y->i], .answer = y};
     }
     for (int v = 0; v < r->n_voice; v++) voice_advance(&s->voice[v], &r->layout, s->going, going);
+    s->cost.passes += going > 0;
 }
 
 static int check_prompts(struct run *r, int64_t context, sail_err *err)
@@ -321,9 +330,13 @@ int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt,
     struct run r = {.s = s, .prompt = prompt, .n_prompt = n_prompt, .o = o, .n_voice = o->blend.with.model ? 2 : 1};
     int rc = prepare(&r, voice, err);
     if (rc) return rc;
+    s->cost = (struct sampler_cost){0};
     while (r.done < r.n_answer) {
         refill(&r);
+        const double start = clock_seconds();
         step(&r);
+        s->cost.decode_s += clock_seconds() - start;
+        s->cost.decode_tokens = r.tokens;
         if (progress && !progress(context, r.done, r.tokens)) return err_set(err, SAIL_FAILED, "interrupted while sampling (%lld of %lld answers done)", (long long)r.done, (long long)r.n_answer);
     }
     *answers = s->answer;

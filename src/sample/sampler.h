@@ -54,4 +54,11 @@ void sampler_free(struct sampler *s);
 int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o,
                 struct answer **answers, bool (*progress)(void *, int64_t done, int64_t tokens), void *context, sail_err *err);
 
+/* What the last run took: prompts read, answers written. */
+struct sampler_cost {
+    double prefill_s, decode_s;
+    int64_t prefill_tokens, decode_tokens, passes; /* passes: over the weights for new tokens, whatever the number of rows */
+};
+struct sampler_cost sampler_cost(const struct sampler *s);
+
 #endif

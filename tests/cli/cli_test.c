@@ -232,6 +232,9 @@ static const struct bad {
     {"generate --model M --prompts P --out /dev/full", "/dev/full", 1},
     {"generate --model M --prompts P --max-new-tokens 600 --out O", "context of 512", 1},
     {"grad --model M --data D --method dpo --out O", "--ref", 2},
+    {"bench generate --model M", "needs --prompts or --prompt-length", 2},
+    {"bench generate --model M --prompt-length 4 --batch 3 --num-return 2", "no whole number of prompts", 2},
+    {"bench generate --model M --prompt-length 500", "context of 512", 1},
     {"bench tokenize --model M", "needs --text-file", 2},
     {"bench tokenize --model M --text-file /dev/null", "expected a regular file", 1},
 };
@@ -270,6 +273,20 @@ static void bad_input_is_refused_in_one_line(void **state)
     }
 }
 
+/* A prompt that several rows share is read once; both parts of the time are there. */
+static void bench_tells_prompts_from_answers(void **state)
+{
+    (void)state;
+    assert_run("bench generate --model %s --prompt-length 5 --batch 6 --num-return 3 --max-new-tokens 4 --steps 2 --threads 1 --json", model);
+    assert_non_null(strstr(output, "\"rows\": 6, \"returns\": 3, \"prompt_tokens\": 10, \"new_tokens\": 24,"));
+    for (const char *const *key = (const char *const[]){"tokens_per_s", "prefill_s", "prefill_gflops", "decode_s", "decode_gflops", "decode_weights_gbs", "memory_gbs", "share_of_peak", NULL}; *key; key++) {
+        char quoted[64];
+        snprintf(quoted, sizeof quoted, "\"%s\": ", *key);
+        const char *at = strstr(output, quoted);
+        if (!at || atof(at + strlen(quoted)) <= 0) fail_msg("%s in %s", quoted, output);
+    }
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -282,7 +299,7 @@ int main(void)
         cmocka_unit_test(sampled_equals_scored),        cmocka_unit_test(micro_batches_give_the_same_update), cmocka_unit_test(lora_resumes_bit_for_bit),
         cmocka_unit_test(moving_references_resume_bit_for_bit), cmocka_unit_test(references_follow_their_rule),
         cmocka_unit_test(replay_resumes_bit_for_bit),   cmocka_unit_test(several_answers_make_the_pairs_asked_for),
-        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(converted_models_are_the_same_model),
+        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(converted_models_are_the_same_model), cmocka_unit_test(bench_tells_prompts_from_answers),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
