@@ -30,6 +30,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(verdict, n);
     COLUMN(win_rate, n);
     COLUMN(logp_init, n);
+    COLUMN(learned, n);
     COLUMN(coef, n);
     COLUMN(pull, n);
     COLUMN(pair, np);
@@ -88,6 +89,7 @@ void batch_release(struct batch *b)
     free(b->verdict);
     free(b->win_rate);
     free(b->logp_init);
+    free(b->learned);
     free(b->coef);
     free(b->pull);
     free(b->pair);
@@ -133,6 +135,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(verdict);
     SHIFT(win_rate);
     SHIFT(logp_init);
+    SHIFT(learned);
     SHIFT(coef);
     SHIFT(pull);
 #undef SHIFT
@@ -193,6 +196,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(verdict);
     MOVE(win_rate);
     MOVE(logp_init);
+    MOVE(learned);
     MOVE(coef);
     MOVE(pull);
 #undef MOVE
@@ -216,12 +220,13 @@ const char *batch_column_name(enum batch_column c)
     case COL_ADJUSTED: return "adjusted";
     case COL_WIN_RATE: return "win_rate";
     case COL_LOGP_INIT: return "logp_init";
+    case COL_LEARNED: return "learned";
     }
     return "?";
 }
 
 void batch_need(const struct batch *b, uint32_t columns, const char *file, int line)
 {
-    for (uint32_t c = 1; c <= COL_LOGP_INIT; c <<= 1)
+    for (uint32_t c = 1; c <= COL_LEARNED; c <<= 1)
         if (columns & c & ~b->written) bug_abort(file, line, "batch column %s was read before it was written", batch_column_name(c));
 }

@@ -10,7 +10,9 @@
 #include "data/columns.h"
 #include "data/row_reader.h"
 #include "jobs/compare.h"
+#include "objective/objective.h"
 #include "report/run_writer.h"
+#include "train/preset.h"
 #include "train/sampled_eval.h"
 
 enum { DRAWS = 1000 };
@@ -121,6 +123,12 @@ static int count_rows(const char *data, double *n, sail_err *err)
     return rc;
 }
 
+static bool learns_reward(const sail_config *c)
+{
+    const struct preset *p = strchr(c->method, ',') ? NULL : preset_find(c->method, NULL);
+    return p && objective_find(p->objective)->needs & LEARNS_REWARD;
+}
+
 /* The last value of each counter on a run's curve. */
 static int read_budget(const struct compare_run *run, double budget[BUDGETS], sail_err *err)
 {
@@ -141,6 +149,7 @@ static int read_budget(const struct compare_run *run, double budget[BUDGETS], sa
     free(data);
     const sail_config *c = run->config;
     if (c->extragradient) budget[STEPS] *= 2; // each step takes one more, to look ahead
+    if (learns_reward(c)) budget[STEPS] *= 2 + 1 / (double)c->reward_every; // two policies, and the reward model's
     if (!c->data || c->mix_pp + c->mix_pr > 1 - 1e-12) return SAIL_OK;
     return count_rows(c->data, &budget[LABELS_OFFLINE], err);
 }

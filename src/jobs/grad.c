@@ -37,7 +37,7 @@ static int find_objective(struct gradient *g, sail_err *err)
     if (!rc) rc = preset_apply(p, g->config, err);
     if (rc) return rc;
     g->objective = objective_find(p->objective);
-    if (g->objective->needs & (GROUPS | COL_WIN_RATE | COL_LOGP_INIT))
+    if (g->objective->needs & (GROUPS | COL_WIN_RATE | COL_LOGP_INIT | LEARNS_REWARD))
         return err_set(err, SAIL_USAGE, "--method %s learns from sampled answers and from what a run has gone through, which data rows do not have: its gradient is that of `sail align` only", p->name);
     if (g->objective->needs & COL_TOKENS) return err_set(err, SAIL_USAGE, "--method %s weighs token by token: its gradient is that of `sail align` only", p->name);
     if (g->objective->needs & READS_OPPONENT) return err_set(err, SAIL_USAGE, "--method %s compares its pairs with an opponent, which data rows do not have: its gradient is that of `sail align` only", p->name);

@@ -19,7 +19,7 @@ double log1m_exp(double x) { return x > -0.6931471805599453 ? log(-expm1(x)) : l
 const struct objective *objective_at(int i)
 {
     static const struct objective *const lists[] = {objective_pairwise, objective_unpaired, objective_explore, objective_group, objective_iterate, objective_nash, objective_egpo, objective_terms};
-    static const struct objective *const singles[] = {&objective_sail, &objective_listwise, &objective_reward};
+    static const struct objective *const singles[] = {&objective_sail, &objective_listwise, &objective_two_level, &objective_reward};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const struct objective *o = lists[k]; o->name; o++)
             if (!i--) return o;

@@ -26,6 +26,8 @@ struct objective_params {
     double rho, pi; /* SAIL: coefficients of DP and PP; gamma is PR's */
     double revkl;   /* SAIL-RevKL: weight of KL(ref || pi) */
     bool revkl_on_batch, revkl_vocabulary; /* vocabulary: the KL of each next token instead of a sample of it */
+    double penalty;     /* two-level: weight of the upper level in what the second policy minimises */
+    bool second;        /* ... whose turn it is: set by the step */
     bool scale_rewards; /* grpo: advantages over the group's standard deviation */
     double robust_rho, chi2_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
@@ -43,6 +45,7 @@ struct objective_params {
 enum {
     READS_ROUTE = 1 << 25,
     ON_REFERENCE = 1 << 26, /* a term on answers of the reference: their rows stay without a pair */
+    LEARNS_REWARD = 1 << 24, /* rewards are of a model that the run trains beside the policy, whose sampler is differentiated: pairs without a verdict stay */
     GROUPS = 1 << 20,     /* on the judged answers of a prompt, which are draws of the policy, instead of pairs */
     TOKEN_MEAN = 1 << 21, /* scale is 1 / completion tokens of the optimizer batch */
     BASELINES = 1 << 22,  /* --baseline is read: those over the batch couple it */
@@ -170,6 +173,7 @@ static inline void pair_measure(const struct batch *b, const struct pair *q, dou
 extern const struct objective objective_sail;   /* sail.c */
 extern const struct objective objective_reward; /* reward.c */
 extern const struct objective objective_listwise; /* listwise.c */
+extern const struct objective objective_two_level, objective_two_level_reward; /* two_level.c; the second is the reward model's, and no method's */
 extern const struct objective objective_group[];   /* group.c; ends with a NULL name */
 extern const struct objective objective_iterate[]; /* iterate.c; ends with a NULL name */
 extern const struct objective objective_explore[]; /* explore.c; ends with a NULL name */

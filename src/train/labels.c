@@ -14,6 +14,9 @@ static enum pair_label pair_rule(const sail_config *c)
     return !strcmp(c->pr_label, "soft") ? PAIR_LABEL_SOFT : !strcmp(c->pr_label, "sampled") ? PAIR_LABEL_SAMPLED : PAIR_LABEL_HARD;
 }
 
+/* Of two policies the labeler is asked about the answers of the second. */
+static bool asks(const struct run *r) { return !r->two_level || r->params.second; }
+
 int labels_ask_texts(struct run *r, int64_t i, struct reward_request q, double *reward, double *p, sail_err *err)
 {
     const struct dataset *d = r->prompts;
@@ -100,7 +103,7 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
     const struct sampled *d = &r->sampled;
     const enum route route = d->prompt[i].route;
     int of[MAX_ANSWERS * (MAX_ANSWERS - 1) / 2][2] = {{0, 1}};
-    const bool judged = route == ROUTE_PR;
+    const bool judged = route == ROUTE_PR && asks(r);
     const struct pairing *pairing = r->pairing->weight && !d->prompt[i].shared ? pairing_find("random") : r->pairing;
     double value[MAX_ANSWERS];
     values(r, i, b->reward + first, value);
@@ -154,7 +157,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     const double start = clock_seconds();
     const int64_t online = b->n - d->n * d->k;
     int rc = SAIL_OK;
-    for (int64_t i = 0; !rc && fresh && !r->config->prefix_endings && i < d->n; i++)
+    for (int64_t i = 0; !rc && fresh && asks(r) && !r->config->prefix_endings && i < d->n; i++)
         if (d->prompt[i].route == ROUTE_PR) rc = (r->pairing->ask ? r->pairing->ask : ask)(r, i, online + i * d->k, err);
     if (!rc && fresh && r->config->implicit_reward) rc = implicit_correct(r, &result->length_coef, err);
     if (rc) return rc;
@@ -166,7 +169,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     }
     b->written |= COL_REWARD | COL_WIN_RATE | (r->pairs ? COL_PAIRS : 0);
     measure(b, result);
-    if (r->pairs) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
+    if (r->pairs && !r->two_level) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
     if (r->groups) r->counts.unlabelled += groups_keep_judged(b);
     result->timing.label = clock_seconds() - start;
     return SAIL_OK;

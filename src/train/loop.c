@@ -75,6 +75,10 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "logps/rejected", s->logp_rejected);
     if (r->pairs || r->needs_reference) put(all, "beta", r->params.beta);
     if (r->mixture.pp + r->mixture.pr <= 0) return;
+    put(all, "reward/loss", s->reward_loss);
+    put(all, "reward/accuracy", s->reward_accuracy);
+    put(all, "reward/margin", s->reward_margin);
+    put(all, "reward/scores", s->judged);
     put(all, "objective/kl", s->kl);
     put(all, "objective/scores", s->score);
     put(all, "objective/scores_margin", s->score_margin);

@@ -3,7 +3,7 @@
 
 #include "train/run.h"
 
-/* Means over pairs, or over desirable and undesirable rows. */
+/* Means over pairs, or over desirable and undesirable rows; of the first of two policies nobody said which answer wins. */
 static void measure_answers(const struct run *r, struct step_result *result)
 {
     const struct batch *b = &r->batch;
@@ -14,7 +14,7 @@ static void measure_answers(const struct run *r, struct step_result *result)
     for (int64_t i = 0; r->unpaired && i < b->n; i++)
         *(b->verdict[i] == VERDICT_DESIRABLE ? &result->logp_chosen : &result->logp_rejected) +=
             b->logp[i] / (b->verdict[i] == VERDICT_DESIRABLE ? result->stats.n_desirable : result->stats.n_undesirable);
-    if (!b->n_pair && !r->unpaired) result->logp_chosen = result->logp_rejected = NAN;
+    if ((!b->n_pair && !r->unpaired) || r->two_level) result->logp_chosen = result->logp_rejected = NAN;
 }
 
 void step_measure(struct run *r, struct step_result *result)

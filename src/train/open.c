@@ -21,6 +21,14 @@ static int read_options(struct run *r, sail_err *err)
     return rc ? rc : params_read(&r->params, r->preset, c, err);
 }
 
+struct lora_options run_lora(const sail_config *c)
+{
+    const int64_t rank = c->lora_r ? c->lora_r : 16;
+    return (struct lora_options){.r = rank, .alpha = c->lora_alpha > 0 ? c->lora_alpha : 2.0 * (double)rank, .dropout = c->lora_dropout,
+                                 .rslora = c->lora_rslora, .dora = c->lora_dora, .targets = c->lora_targets, .exclude = c->lora_exclude, .layers = c->lora_layers, .rank_pattern = c->lora_rank_pattern,
+                                 .alpha_pattern = c->lora_alpha_pattern, .modules_to_save = c->lora_modules_to_save, .seed = (uint64_t)c->seed};
+}
+
 static int open_models(struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
@@ -34,10 +42,7 @@ static int open_models(struct run *r, sail_err *err)
     if (model_facts(r->model)->reward_head && !r->reward) return err_set(err, SAIL_USAGE, "--model %s is a reward model: expected a language model", c->model);
     const bool base = c->ref && !strcmp(c->ref, "base"), init = !c->ref || !strcmp(c->ref, "init");
     if (!c->full) {
-        const int64_t rank = c->lora_r ? c->lora_r : 16;
-        const struct lora_options lora = {.r = rank, .alpha = c->lora_alpha > 0 ? c->lora_alpha : 2.0 * (double)rank, .dropout = c->lora_dropout,
-                                          .rslora = c->lora_rslora, .dora = c->lora_dora, .targets = c->lora_targets, .exclude = c->lora_exclude, .layers = c->lora_layers, .rank_pattern = c->lora_rank_pattern,
-                                          .alpha_pattern = c->lora_alpha_pattern, .modules_to_save = c->lora_modules_to_save, .seed = (uint64_t)c->seed};
+        const struct lora_options lora = run_lora(c);
         rc = c->adapter ? adapter_open(&r->adapter, r->model, c->adapter, true, err) : adapter_create(&r->adapter, r->model, &lora, err);
         if (rc) return rc;
         r->policy.adapter = r->adapter;
@@ -197,14 +202,11 @@ static int open_buffers(struct run *r, sail_err *err)
     return rc;
 }
 
-static int open_optimizer(struct run *r, sail_err *err)
+int run_open_optimizer(struct optimizer **out, struct optim_param **param, int64_t *n_param, struct policy policy, const sail_config *c, sail_err *err)
 {
-    const sail_config *c = r->config;
     struct optimizer_options o;
     enum optimizer_kind kind;
     int rc = optimizer_kind_find(&kind, c->optimizer, err);
-    r->schedule = (struct schedule){.warmup = c->warmup_steps, .cycles = c->cycles, .min_rate = c->min_lr_rate, .timescale = c->timescale};
-    if (!rc) rc = schedule_find(&r->schedule.kind, c->schedule, err);
     if (rc) return rc;
     optimizer_defaults(&o, kind);
     if (kind == OPTIM_ADAMW) {
@@ -220,13 +222,23 @@ static int open_optimizer(struct run *r, sail_err *err)
     o.weight_decay = c->weight_decay;
     o.momentum = c->momentum;
     struct param *p;
-    r->n_param = policy_params(r->policy, &p);
-    if ((rc = mem_alloc(&r->param, (size_t)r->n_param, sizeof *r->param, err))) return rc;
-    for (int64_t i = 0; i < r->n_param; i++) {
-        r->param[i] = (struct optim_param){.name = p[i].name, .value = p[i].value, .grad = p[i].grad, .n = p[i].n, .n_dim = p[i].n_dim, .decay = p[i].n_dim > 1};
-        memcpy(r->param[i].dim, p[i].dim, sizeof p[i].dim);
+    *n_param = policy_params(policy, &p);
+    if ((rc = mem_alloc(param, (size_t)*n_param, sizeof **param, err))) return rc;
+    for (int64_t i = 0; i < *n_param; i++) {
+        (*param)[i] = (struct optim_param){.name = p[i].name, .value = p[i].value, .grad = p[i].grad, .n = p[i].n, .n_dim = p[i].n_dim, .decay = p[i].n_dim > 1};
+        memcpy((*param)[i].dim, p[i].dim, sizeof p[i].dim);
     }
-    return optimizer_create(&r->optimizer, &o, r->param, r->n_param, err);
+    return optimizer_create(out, &o, *param, *n_param, err);
+}
+
+static int open_optimizer(struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    r->schedule = (struct schedule){.warmup = c->warmup_steps, .cycles = c->cycles, .min_rate = c->min_lr_rate, .timescale = c->timescale};
+    int rc = schedule_find(&r->schedule.kind, c->schedule, err);
+    if (!rc) rc = run_open_optimizer(&r->optimizer, &r->param, &r->n_param, r->policy, c, err);
+    if (!rc && c->extragradient) rc = point_open(r, &r->start, err);
+    return !rc && r->objective->needs & LEARNS_REWARD ? two_level_open(r, err) : rc;
 }
 
 static void plan_steps(struct run *r)
@@ -291,7 +303,7 @@ static int open_all(struct run *r, sail_err *err)
     if ((c->implicit_reward || c->self_judge || c->prefix_endings) && !r->text.tokenizer) return err_set(err, SAIL_USAGE, "%s: --implicit-reward, --self-judge and --prefix-endings read texts, and there is no tokenizer (tokenizer.json)", c->model);
     if ((rc = self_judge_open(&r->self_judge, c, &r->text, err))) return rc;
     if ((rc = rewarder_open(&r->rewarder, c, &r->text, (struct run_policies){&r->policy, r->needs_reference ? &r->reference : NULL}, err))) return rc;
-    if ((rc = open_optimizer(r, err)) || (rc = extragradient_open(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
+    if ((rc = open_optimizer(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
     plan_steps(r);
     return SAIL_OK;
 }
@@ -318,6 +330,7 @@ void run_close(struct run *r)
     sampler_free(r->reference_sampler);
     optimizer_free(r->optimizer);
     free(r->start.value);
+    two_level_close(r->two_level);
     rewarder_close(r->rewarder);
     self_judge_close(r->self_judge);
     adapter_close(r->adapter);

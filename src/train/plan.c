@@ -37,7 +37,12 @@ int run_dry(const struct run *r, FILE *out, sail_err *err)
         state += (size_t)n * sizeof *data;
     }
     fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
-    fprintf(out, r->config->extragradient ? ", start of a step %.0f MiB\n" : "\n", mib(trained / 2 + state));
+    if (r->config->extragradient) fprintf(out, ", start of a step %.0f MiB", mib(trained / 2 + state));
+    if (r->two_level) {
+        const struct model_memory judge = two_level_memory(r, &trained, &state);
+        fprintf(out, ", reward model %.0f MiB, second policy and reward model's optimizer %.0f MiB", mib(judge.weights + judge.layouts + judge.activations + trained), mib(state));
+    }
+    fputs("\n", out);
     struct buf yaml;
     buf_init(&yaml, 0);
     config_write_yaml(r->config, &yaml);

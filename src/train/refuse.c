@@ -9,7 +9,7 @@
 static bool scores_sampler(const struct run *r)
 {
     const bool sail = (r->objective->needs & READS_ROUTE) != 0;
-    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & (SCORES_FIRST | GROUPS)) != 0;
+    return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & (SCORES_FIRST | GROUPS | LEARNS_REWARD)) != 0;
 }
 
 /* Where the rows come from. */
@@ -100,6 +100,7 @@ int run_refuse(const struct run *r, sail_err *err)
     const bool scores = scores_sampler(r), online = r->mixture.pp + r->mixture.pr > 0;
     int rc = refuse_rows(r, err);
     if (!rc) rc = refuse_labels(r, err);
+    if (!rc) rc = two_level_check(r, err);
     if (!rc && online) rc = candidates_check(r, err);
     if (!rc) rc = refuse_terms(r, err);
     if (!rc) rc = refuse_answers(r, err);

@@ -75,6 +75,13 @@ struct reference_rule {
 };
 const struct reference_rule *reference_rule_find(const char *name);
 
+/* Trained parameters, then optimizer state, as one vector: point.c. */
+struct point {
+    float *value;
+    int64_t steps;
+};
+struct two_level; /* two_level.c */
+
 struct run;
 /* Which answers of a prompt meet: pairing.c. */
 struct pairing {
@@ -118,6 +125,7 @@ struct step_result {
     double length_coef; /* what a character cost in the implicit reward; NaN without it */
     double param_norm; /* before --param-bound projected it; NaN without */
     double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
+    double reward_loss, reward_accuracy, reward_margin, judged; /* of a reward model that the run trains; judged: the labeler's mean reward of the answers that it learns from */
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
     double blend_kl;                                          /* KL(what was drawn from || policy) over blended answers; NaN without any */
     double logp_chosen, logp_rejected;
@@ -160,10 +168,8 @@ struct run {
     } pull;
 
     struct optimizer *optimizer;
-    struct {
-        float *value; /* parameters, then optimizer state */
-        int64_t steps;
-    } start;         /* --extragradient: of the step under way; extragradient.c */
+    struct point start; /* --extragradient: of the step under way */
+    struct two_level *two_level; /* NULL: the objective trains no reward model */
     uint64_t stream; /* added to the step in what is drawn: looking ahead has random numbers of its own */
     struct schedule schedule;
     struct optim_param *param;
@@ -289,10 +295,30 @@ int self_judge_open(struct self_judge **out, const sail_config *c, const struct 
 int self_judge_ask(const struct self_judge *j, struct policy policy, const struct reward_request *q, double *p, sail_err *err);
 void self_judge_close(struct self_judge *j);
 
-/* extragradient.c: keeps the point that a step starts from, and goes back there. */
-int extragradient_open(struct run *r, sail_err *err);
-void extragradient_keep(struct run *r);
-void extragradient_return(struct run *r);
+/* point.c: keeps the point that the run is at, goes back to one that was kept, changes places with it. value: free() it. */
+int64_t point_count(const struct run *r);
+int point_open(struct run *r, struct point *at, sail_err *err);
+void point_keep(struct run *r, struct point *at);
+void point_return(struct run *r, struct point *at);
+void point_exchange(struct run *r, struct point *at);
+
+/* two_level.c: the reward model that the run trains, and its second policy. A step of the second policy, on verdicts; scores of the answers by the reward model, whose gradient they add to; the
+ * reward model's own step, once the first policy has taken its. */
+int two_level_check(const struct run *r, sail_err *err);
+int two_level_open(struct run *r, sail_err *err);
+void two_level_enter(struct run *r, bool second);
+int two_level_score(struct run *r, sail_err *err);
+int two_level_learn(struct run *r, struct step_result *result, sail_err *err);
+int two_level_write(const struct run *r, const char *folder, sail_err *err); /* into a checkpoint, and back */
+int two_level_read(struct run *r, const char *folder, sail_err *err);
+void two_level_resume(struct run *r); /* once the run's step is known */
+int two_level_save(const struct run *r, sail_err *err); /* OUT/reward: the reward model's adapter */
+struct model_memory two_level_memory(const struct run *r, size_t *trained, size_t *state);
+void two_level_close(struct two_level *t);
+
+/* open.c */
+struct lora_options run_lora(const sail_config *c);
+int run_open_optimizer(struct optimizer **out, struct optim_param **param, int64_t *n_param, struct policy p, const sail_config *c, sail_err *err);
 
 /* step.c: one optimizer step. SAIL_FAILED with "not finite" leaves the parameters as they were. */
 void step_measure(struct run *r, struct step_result *result); /* of a step whose rows are scored and whose objective ran */

@@ -103,10 +103,11 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
 /* The rows of a step and who won. */
 static int gather(struct run *r, struct step_result *result, sail_err *err)
 {
-    *result = (struct step_result){.kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .length_coef = NAN, .answer_length = NAN};
+    *result = (struct step_result){.reward_loss = NAN, .reward_accuracy = NAN, .reward_margin = NAN, .judged = NAN, .kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .length_coef = NAN, .answer_length = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);
+    if (!rc && r->two_level) rc = two_level_score(r, err);
     if (rc) return rc;
     if (r->config->ld_alpha < 1) batch_public_lengths(&r->batch, r->config->ld_alpha);
     batch_lay_tokens(&r->batch);
@@ -129,7 +130,7 @@ static int descend(struct run *r, struct step_result *result, sail_err *err)
 static int look_ahead(struct run *r, sail_err *err)
 {
     struct step_result ahead;
-    extragradient_keep(r);
+    point_keep(r, &r->start);
     r->stream = (uint64_t)1 << 44;
     int rc = gather(r, &ahead, err);
     if (!rc) rc = descend(r, &ahead, err);
@@ -137,13 +138,25 @@ static int look_ahead(struct run *r, sail_err *err)
     return rc;
 }
 
+/* Two levels: the step of the policy that the upper level pulls, from the same prompts and random numbers as the other's. */
+static int second_step(struct run *r, sail_err *err)
+{
+    struct step_result second;
+    two_level_enter(r, true);
+    int rc = gather(r, &second, err);
+    if (!rc) rc = descend(r, &second, err);
+    two_level_enter(r, false);
+    return rc;
+}
+
 int run_step(struct run *r, struct step_result *result, sail_err *err)
 {
     const double start = clock_seconds();
-    int rc = r->config->extragradient ? look_ahead(r, err) : SAIL_OK;
+    int rc = r->config->extragradient ? look_ahead(r, err) : r->two_level ? second_step(r, err) : SAIL_OK;
     if (!rc) rc = gather(r, result, err);
-    if (r->config->extragradient) extragradient_return(r);
+    if (r->config->extragradient) point_return(r, &r->start);
     if (!rc) rc = descend(r, result, err);
+    if (!rc && r->two_level) rc = two_level_learn(r, result, err);
     if (rc) return rc;
     r->step++;
     reference_follow(r);
