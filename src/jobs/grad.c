@@ -115,7 +115,7 @@ static int compute(struct gradient *g, sail_err *err)
     }
     if (rc) return rc;
     if (g->config->wpo) wpo_weigh(b);
-    if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, g->params.beta, (uint64_t)g->config->seed, 0);
+    if (g->params.label == LABEL_SAMPLED && g->objective == objective_find("sail")) label_self(b, 0, g->params.beta, (uint64_t)g->config->seed, 0);
     if (g->needs & COL_SHIFT) running_mean_add(&(struct running_mean){0}, b, g->params.beta);
     objective_eval(g->objective, &g->params, b, 1.0 / (double)(sft ? tokens : unpaired ? g->data->n : b->n_pair), &g->stats);
     policy_zero_grad(g->policy);

@@ -53,7 +53,8 @@ void label_win_rates(int n, const double *reward, double p, double temperature, 
 double label_length_coef(int64_t n, int k, const double *reward, const double *length);
 /* The same from a verdict p = P(i beats j) on the pair itself; a hard tie (p = 1/2) is unlabelled. */
 struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, double u);
-/* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. */
-void label_self(struct batch *b, double beta, uint64_t seed, uint64_t step);
+/* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. first: the number that the
+ * batch's first pair has in its step, which the random numbers are keyed by. */
+void label_self(struct batch *b, int64_t first, double beta, uint64_t seed, uint64_t step);
 
 #endif

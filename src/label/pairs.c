@@ -38,14 +38,14 @@ void label_win_rates(int n, const double *reward, double p, double temperature, 
     }
 }
 
-void label_self(struct batch *b, double beta, uint64_t seed, uint64_t step)
+void label_self(struct batch *b, int64_t first, double beta, uint64_t seed, uint64_t step)
 {
     BATCH_NEED(b, COL_PAIRS | COL_LOGP | COL_LOGP_REF);
     for (int64_t k = 0; k < b->n_pair; k++) {
         struct pair *q = &b->pair[k];
         if (q->route != ROUTE_DP && q->route != ROUTE_PP) continue;
         const double z = beta * ((b->logp[q->win] - b->logp_ref[q->win]) - (b->logp[q->lose] - b->logp_ref[q->lose]));
-        if (rng_uniform(seed, RNG_LABEL, step, (uint64_t)k | (uint64_t)1 << 40) < logistic(z)) continue;
+        if (rng_uniform(seed, RNG_LABEL, step, (uint64_t)(first + k) | (uint64_t)1 << 40) < logistic(z)) continue;
         const int32_t t = q->win;
         q->win = q->lose;
         q->lose = t;

@@ -15,10 +15,17 @@ static void weigh(const struct run *r, struct batch *b, struct step_result *resu
     wpo_weigh(b);
 }
 
+/* Labels of the policy's own, where they are drawn, for pairs whose rows are scored; first: the number of the first of them in the step. */
+static void label_own(const struct run *r, struct batch *b, int64_t first)
+{
+    if (r->params.label == LABEL_SAMPLED && (r->objective->needs & READS_ROUTE)) label_self(b, first, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
+}
+
 /* Forward, coefficients and backward in one pass, micro-batch by micro-batch: the objective couples no more than a group. */
 static int train_fused(struct run *r, struct step_result *result, sail_err *err)
 {
     struct batch *b = &r->batch, slice;
+    int64_t pairs = 0;
     for (int64_t from = 0, n; from < b->n; from += n) {
         n = micro_rows(r, b, from);
         batch_slice(&slice, b, from, n, r->slice_pair);
@@ -35,6 +42,8 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         result->timing.forward += ran - scored;
         slice.written |= COL_LOGP | (slice.token_logp ? COL_TOKENS : 0);
         weigh(r, &slice, result);
+        label_own(r, &slice, pairs);
+        pairs += slice.n_pair;
         objective_eval(r->objective, &r->params, &slice, result->scale, &result->stats);
         if ((rc = pull_backward(r, &slice, result, err))) return rc;
         result->timing.backward += clock_seconds() - ran;
@@ -42,10 +51,11 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
     if (r->config->wpo) wpo_weigh(b); // the slices had copies of the pairs
+    label_own(r, b, 0);
     return SAIL_OK;
 }
 
-/* Score everything, then the coefficients of the whole batch, then accumulate: for baselines over the batch, reference points of the batch and drawn self-labels. */
+/* Score everything, then the coefficients of the whole batch, then accumulate: for baselines over the batch and reference points of the batch. */
 static int train_two_pass(struct run *r, struct step_result *result, sail_err *err)
 {
     struct batch *b = &r->batch, slice;
@@ -63,7 +73,7 @@ static int train_two_pass(struct run *r, struct step_result *result, sail_err *e
     }
     b->written |= COL_LOGP | (r->needs_reference ? COL_LOGP_REF : 0);
     weigh(r, b, result);
-    if (r->params.label == LABEL_SAMPLED) label_self(b, r->params.beta, (uint64_t)r->config->seed, (uint64_t)r->step);
+    label_own(r, b, 0);
     if (r->shifts) running_mean_add(&r->shift, b, r->params.beta);
     objective_eval(r->objective, &r->params, b, result->scale, &result->stats);
     if (r->mismatched) batch_drop_mismatched(b);
@@ -119,8 +129,7 @@ static int descend(struct run *r, struct step_result *result, sail_err *err)
     result->scale = loss_scale(r);
     batch_count_won(&r->batch);
     policy_zero_grad(r->policy);
-    const bool fused = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP && (r->params.label == LABEL_EXACT || !(r->objective->needs & READS_ROUTE));
-    int rc = fused ? train_fused(r, result, err) : train_two_pass(r, result, err);
+    int rc = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
     step_measure(r, result);
     return update(r, result, err);

@@ -2,7 +2,7 @@
 #include "cli/program.h"
 
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
-                                      "sail-revkl --revkl-estimator vocabulary", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
+                                      "sail-revkl --revkl-estimator vocabulary", "sail-mix --label sampled", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
                                       "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
                                       "sppo", "dno --pair-margin 1 --pair-floor 1", "inpo"};
 
