@@ -1,0 +1,57 @@
+"""Runs of sail by turns: what is compared is measured in the same minutes, and a figure is the median over the rounds."""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def options(description, rounds):
+    ap = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--sail", default=os.path.join(HERE, "../build/sail"))
+    ap.add_argument("--model", required=True, help="a Hugging Face folder or a .gguf file")
+    ap.add_argument("--dtype", default="bf16")
+    ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    if rounds:
+        ap.add_argument("--rounds", type=int, default=rounds)
+    return ap
+
+
+def sail(a, *arguments):
+    """What the program wrote on stdout."""
+    p = subprocess.run([a.sail, *(str(x) for x in arguments)], capture_output=True, text=True)
+    if p.returncode:
+        sys.exit("%s: %s" % (" ".join([a.sail, *(str(x) for x in arguments)]), p.stderr.strip()))
+    return p.stdout
+
+
+def bench(a, what, *arguments, threads=None):
+    return json.loads(sail(a, "bench", what, "--model", a.model, "--dtype", a.dtype, "--threads", threads or a.threads, "--json", "--quiet", *arguments))
+
+
+def by_turns(rounds, runs):
+    """name -> the results of its runs; runs: name -> a function that makes one."""
+    results = {name: [] for name in runs}
+    for k in range(rounds):
+        for name, one in runs.items():
+            results[name].append(one())
+            print("round %d of %d: %s" % (k + 1, rounds, name), file=sys.stderr, flush=True)
+    return results
+
+
+def median(results, value):
+    return statistics.median(value(r) for r in results)
+
+
+def ratio(results, to, value):
+    """Median and range of the rounds' own ratios: what slows a round down slows both."""
+    all_of = sorted(value(x) / value(y) for x, y in zip(results, to))
+    return statistics.median(all_of), all_of[0], all_of[-1]
+
+
+def machine(results):
+    m = next(iter(results.values()))[0]["machine"]
+    return "%s, %d cores, %.0f MiB, %s" % (m["processor"], m["cores"], m["memory_mib"], m["instructions"])
