@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # The demo: a trained 260K-parameter story model, a gold reward ("a happy story"), 1,200-odd labelled pairs; then the six methods of study.yaml from the
 # same start, data and budget, and one page that compares them. Run again after an interrupt, it goes on.
-# usage: run.sh [SEEDS]   environment: SAIL (the program), DEMO_OUT (default runs/demo)
+# usage: run.sh [SEEDS [STUDY]]   STUDY: study (the default) or all-methods
+# environment: SAIL (the program), DEMO_OUT (default runs/demo, runs/all-methods), JOBS (runs at a time, 1), THREADS (of a run; default as the study says)
 set -euo pipefail
 sail=$(realpath "${SAIL:-build/sail}")
-out=$(realpath -m "${DEMO_OUT:-runs/demo}")
+study=${2:-study}
+case $study in study) name=demo ;; *) name=$study ;; esac
+out=$(realpath -m "${DEMO_OUT:-runs/$name}")
 seeds=$(seq -s, 1 "${1:-1}")
 cd "$(dirname "$0")/../.."
 here=examples/demo
@@ -22,5 +25,5 @@ pairs() {
 pairs pairs 4
 pairs pairs-more 10
 
-sed "s|runs/demo/|$out/|" "$here/study.yaml" > "$out/study.yaml"
-"$sail" compare --config "$out/study.yaml" --seeds "$seeds" --out "$out"
+sed "s|runs/$name/|$out/|" "$here/$study.yaml" > "$out/study.yaml"
+exec "$sail" compare --config "$out/study.yaml" --seeds "$seeds" --out "$out" --jobs "${JOBS:-1}" ${THREADS:+--threads "$THREADS"}

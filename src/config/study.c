@@ -98,6 +98,59 @@ static int read_option(struct reader *r, void *context, const char *key, const y
     return read_value(r, value, &o->item[o->n++].value);
 }
 
+bool study_has_seed(const struct study_seeds *seeds, int64_t seed)
+{
+    for (size_t i = 0; i < seeds->n; i++)
+        if (seeds->item[i] == seed) return true;
+    return false;
+}
+
+static int set_seeds(struct study_seeds *seeds, const char *list, const char *what, sail_err *err)
+{
+    seeds->n = 0;
+    for (const char *p = list;; p++) {
+        char *end;
+        errno = 0;
+        const long long seed = strtoll(p, &end, 10);
+        if (end == p || (*end && *end != ',') || errno || seed < 0 || seed > 9007199254740992LL)
+            return err_set(err, SAIL_USAGE, "%s: seeds: expected whole numbers from 0 on with commas between them, got '%.80s'", what, list);
+        if (study_has_seed(seeds, seed)) return err_set(err, SAIL_USAGE, "%s: seed %lld is there twice", what, seed);
+        int rc = mem_grow(&seeds->item, seeds->n, &seeds->capacity, sizeof *seeds->item, err);
+        if (rc) return rc;
+        seeds->item[seeds->n++] = seed;
+        p = end;
+        if (!*p) return SAIL_OK;
+    }
+}
+
+/* A method's own seeds are some of the study's. */
+static int check_seeds(const struct study *s, const char *what, sail_err *err)
+{
+    for (size_t i = 0; i < s->n_method; i++) {
+        const struct study_method *m = &s->method[i];
+        size_t n = 0;
+        for (size_t k = 0; k < s->seeds.n; k++) n += study_has_seed(&m->seeds, s->seeds.item[k]);
+        if (m->seeds.n && !n) return err_set(err, SAIL_USAGE, "%s: none of the seeds that %s has for itself (%s:%d)", what, m->name, s->path, m->line);
+    }
+    return SAIL_OK;
+}
+
+int study_set_seeds(struct study *s, const char *list, const char *what, sail_err *err)
+{
+    int rc = set_seeds(&s->seeds, list, what, err);
+    return rc ? rc : check_seeds(s, what, err);
+}
+
+static int read_seeds(struct reader *r, struct study_seeds *seeds, int line, const yaml_node_t *node)
+{
+    char *list = NULL, *what = mem_printf("%s:%d", r->study->path, line);
+    int rc = read_value(r, node, &list);
+    if (!rc) rc = set_seeds(seeds, list, what, r->err);
+    free(list);
+    free(what);
+    return rc;
+}
+
 static bool is_empty(const yaml_node_t *n) { return text_of(n) && (!*text_of(n) || !strcmp(text_of(n), "~") || !strcmp(text_of(n), "null")); }
 
 static int read_options(struct reader *r, struct study_options *o, int line, const yaml_node_t *node)
@@ -113,17 +166,30 @@ static bool good_name(const char *s)
     return n && n <= 64 && s[0] != '.' && s[0] != '-' && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
 }
 
+static int read_method_option(struct reader *r, void *context, const char *key, const yaml_node_t *key_node, const yaml_node_t *value)
+{
+    struct study_method *m = context;
+    return strcmp(key, "seeds") ? read_option(r, &m->options, key, key_node, value) : read_seeds(r, &m->seeds, line_of(key_node), value);
+}
+
+static bool has_method(const struct study *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_method; i++)
+        if (!strcmp(s->method[i].name, name)) return true;
+    return false;
+}
+
 static int add_method(struct reader *r, const char *name, int line, const yaml_node_t *options)
 {
     struct study *s = r->study;
     if (!good_name(name)) return err_set(r->err, SAIL_USAGE, "%s:%d: '%.64s': expected a name of at most 64 letters, digits, '.', '_' or '-'", s->path, line, name);
-    for (size_t i = 0; i < s->n_method; i++)
-        if (!strcmp(s->method[i].name, name)) return err_set(r->err, SAIL_USAGE, "%s:%d: '%s' is there twice", s->path, line, name);
+    if (has_method(s, name)) return err_set(r->err, SAIL_USAGE, "%s:%d: '%s' is there twice", s->path, line, name);
     int rc = mem_grow(&s->method, s->n_method, &s->method_capacity, sizeof *s->method, r->err);
     if (rc) return rc;
     struct study_method *m = &s->method[s->n_method++];
     *m = (struct study_method){.name = mem_strdup(name), .line = line};
-    return options ? read_options(r, &m->options, line, options) : SAIL_OK;
+    m->options.line = line;
+    return options && !is_empty(options) ? each_entry(r, options, "options (name: value)", read_method_option, m) : SAIL_OK;
 }
 
 static int read_method(struct reader *r, void *context, const char *key, const yaml_node_t *key_node, const yaml_node_t *value)
@@ -144,32 +210,18 @@ static int read_methods(struct reader *r, const yaml_node_t *node)
     return rc;
 }
 
-int study_set_seeds(struct study *s, const char *list, const char *what, sail_err *err)
+static int read_against(struct reader *r, int line, const yaml_node_t *node)
 {
-    s->n_seed = 0;
-    for (const char *p = list;; p++) {
-        char *end;
-        errno = 0;
-        const long long seed = strtoll(p, &end, 10);
-        if (end == p || (*end && *end != ',') || errno || seed < 0 || seed > 9007199254740992LL)
-            return err_set(err, SAIL_USAGE, "%s: seeds: expected whole numbers from 0 on with commas between them, got '%.80s'", what, list);
-        for (size_t i = 0; i < s->n_seed; i++)
-            if (s->seed[i] == seed) return err_set(err, SAIL_USAGE, "%s: seed %lld is there twice", what, seed);
-        int rc = mem_grow(&s->seed, s->n_seed, &s->seed_capacity, sizeof *s->seed, err);
-        if (rc) return rc;
-        s->seed[s->n_seed++] = seed;
-        p = end;
-        if (!*p) return SAIL_OK;
-    }
-}
-
-static int read_seeds(struct reader *r, int line, const yaml_node_t *node)
-{
-    char *list = NULL, *what = mem_printf("%s:%d", r->study->path, line);
+    struct study *s = r->study;
+    char *list = NULL, *save = NULL;
     int rc = read_value(r, node, &list);
-    if (!rc) rc = study_set_seeds(r->study, list, what, r->err);
+    s->against_line = line;
+    if (rc) return rc;
+    for (char *name = strtok_r(list, ",", &save); !rc && name; name = strtok_r(NULL, ",", &save)) {
+        rc = mem_grow(&s->against, s->n_against, &s->against_capacity, sizeof *s->against, r->err);
+        if (!rc) s->against[s->n_against++] = mem_strdup(name);
+    }
     free(list);
-    free(what);
     return rc;
 }
 
@@ -180,9 +232,21 @@ static int read_section(struct reader *r, void *context, const char *key, const 
     if (!strcmp(key, "base")) return read_options(r, &s->base, line, value);
     if (!strcmp(key, "eval")) return read_options(r, &s->eval, line, value);
     if (!strcmp(key, "methods")) return read_methods(r, value);
-    if (!strcmp(key, "seeds")) return read_seeds(r, line, value);
+    if (!strcmp(key, "seeds")) return read_seeds(r, &s->seeds, line, value);
+    if (!strcmp(key, "against")) return read_against(r, line, value);
     if (!strcmp(key, "out")) return read_value(r, value, &s->out);
-    return err_set(r->err, SAIL_USAGE, "%s:%d: unknown section '%.64s': expected base, methods, seeds, eval or out", s->path, line, key);
+    return err_set(r->err, SAIL_USAGE, "%s:%d: unknown section '%.64s': expected base, methods, seeds, against, eval or out", s->path, line, key);
+}
+
+static int check_against(struct study *s, sail_err *err)
+{
+    for (size_t i = 0; i < s->n_against; i++)
+        if (!has_method(s, s->against[i])) return err_set(err, SAIL_USAGE, "%s:%d: against: there is no '%.64s' in methods", s->path, s->against_line, s->against[i]);
+    if (s->n_against > STUDY_AGAINST) return err_set(err, SAIL_USAGE, "%s:%d: against: %zu methods, expected at most %d", s->path, s->against_line, s->n_against, (int)STUDY_AGAINST);
+    if (s->n_against) return SAIL_OK;
+    int rc = mem_grow(&s->against, 0, &s->against_capacity, sizeof *s->against, err);
+    if (!rc) s->against[s->n_against++] = mem_strdup(s->method[0].name);
+    return rc;
 }
 
 static int read_document(struct reader *r)
@@ -194,8 +258,9 @@ static int read_document(struct reader *r)
     if (rc) return rc;
     if (!s->base.line) return err_set(r->err, SAIL_USAGE, "%s:%d: 'base' is missing: the options common to all runs", s->path, line_of(root));
     if (!s->n_method) return err_set(r->err, SAIL_USAGE, "%s:%d: 'methods' is missing or empty: what is compared", s->path, line_of(root));
-    if (!s->n_seed) return err_set(r->err, SAIL_USAGE, "%s:%d: 'seeds' is missing: a list of whole numbers", s->path, line_of(root));
-    return SAIL_OK;
+    if (!s->seeds.n) return err_set(r->err, SAIL_USAGE, "%s:%d: 'seeds' is missing: a list of whole numbers", s->path, line_of(root));
+    rc = check_seeds(s, s->path, r->err);
+    return rc ? rc : check_against(s, r->err);
 }
 
 int study_open(struct study **out, const char *path, sail_err *err)
@@ -247,10 +312,13 @@ void study_free(struct study *s)
     free_options(&s->eval);
     for (size_t i = 0; i < s->n_method; i++) {
         free(s->method[i].name);
+        free(s->method[i].seeds.item);
         free_options(&s->method[i].options);
     }
     free(s->method);
-    free(s->seed);
+    for (size_t i = 0; i < s->n_against; i++) free(s->against[i]);
+    free(s->against);
+    free(s->seeds.item);
     free(s->path);
     free(s->out);
     free(s);

@@ -114,14 +114,16 @@ static int plan(struct comparison *c, const sail_config *given, sail_err *err)
     c->out = mem_strdup(given->out ? given->out : s->out);
     c->jobs = (int)given->jobs;
     c->quiet = given->quiet;
-    if (s->n_method > MAX_RUNS || s->n_seed > MAX_RUNS || s->n_method * s->n_seed > MAX_RUNS)
-        return err_set(err, SAIL_USAGE, "%s: %zu methods x %zu seeds: expected at most %d runs", s->path, s->n_method, s->n_seed, (int)MAX_RUNS);
-    if ((rc = mem_alloc(&c->run, s->n_method * s->n_seed, sizeof *c->run, err))) return rc;
+    const size_t n_seed = s->seeds.n;
+    if (s->n_method > MAX_RUNS || n_seed > MAX_RUNS || s->n_method * n_seed > MAX_RUNS)
+        return err_set(err, SAIL_USAGE, "%s: %zu methods x %zu seeds: expected at most %d runs", s->path, s->n_method, n_seed, (int)MAX_RUNS);
+    if ((rc = mem_alloc(&c->run, s->n_method * n_seed, sizeof *c->run, err))) return rc;
     for (size_t m = 0; !rc && m < s->n_method; m++)
-        for (size_t k = 0; !rc && k < s->n_seed; k++) {
+        for (size_t k = 0; !rc && k < n_seed; k++) {
+            const struct study_method *method = &s->method[m];
+            if (method->seeds.n && !study_has_seed(&method->seeds, s->seeds.item[k])) continue;
             struct compare_run *run = &c->run[c->n_run++];
-            run->method = &s->method[m];
-            run->seed = s->seed[k];
+            *run = (struct compare_run){.method = method, .i_method = m, .i_seed = k, .seed = s->seeds.item[k]};
             rc = plan_run(c, run, given, err);
         }
     return rc ? rc : plan_eval(c, given, err);

@@ -14,6 +14,7 @@ struct compare_answers {
 };
 struct compare_run {
     const struct study_method *method;
+    size_t i_method, i_seed; /* in the study */
     int64_t seed;
     sail_config *config;    /* of `sail align`, with the preset's defaults */
     char *name, *folder;    /* "dpo-seed1", OUT/dpo-seed1 */
@@ -23,7 +24,7 @@ struct comparison {
     struct study *study;
     char *out;
     sail_config *eval; /* of `sail eval`: prompts, sampling and judge */
-    struct compare_run *run; /* method by method, seed by seed */
+    struct compare_run *run; /* method by method, seed by seed; not every method has every seed */
     size_t n_run;
     int jobs; /* runs at a time */
     bool quiet;

@@ -16,8 +16,7 @@
 #include "train/sampled_eval.h"
 
 enum { DRAWS = 1000 };
-enum measure { REWARD, REWARD_GAIN, WIN_RATE, KL, MEASURES };
-static const char *const measure_name[MEASURES] = {"reward", "reward_gain", "win_rate", "kl"};
+enum measure { REWARD, KL, REWARD_GAIN, WIN_RATE, MEASURES = REWARD_GAIN + 2 * STUDY_AGAINST }; /* gain and win rate against each opponent, in turn */
 enum budget { STEPS, TRAINED_TOKENS, SAMPLED_TOKENS, LABELS_ONLINE, LABELS_OFFLINE, BUDGETS };
 static const char *const budget_name[BUDGETS] = {"gradient_steps", "trained_tokens", "sampled_tokens", "labels_online", "labels_offline"};
 
@@ -25,22 +24,25 @@ struct row {
     const char *name, *preset;
     struct report_cell measure[MEASURES];
     double length, eos_share, budget[BUDGETS]; /* means over the seeds; a run's budget */
+    bool on_front; /* no other row has at least its reward at less KL */
 };
 struct table {
     const struct comparison *c;
     int64_t n_prompt, n_seed, n_method;
-    double *value[MEASURES]; /* (n_method, n_seed, n_prompt) */
+    int n_measure; /* of MEASURES */
+    double *value[MEASURES]; /* (n_method, n_seed, n_prompt); NaN: no such run, or no verdict */
+    int64_t *seed_at, *prompt_at; /* (DRAWS, n_seed), (DRAWS, n_prompt): the bootstrap's, the same ones for every method */
     struct row *row;
 };
 
-/* Share of answers to one prompt that beat those of the first method, ties half. */
-static double win_share(const struct compare_answers *mine, const struct compare_answers *first, int64_t i)
+/* Share of answers to one prompt that beat the other's, ties half. */
+static double win_share(const struct compare_answers *mine, const struct compare_answers *other, int64_t i)
 {
     double wins = 0;
     int64_t n = 0;
     for (int64_t a = 0; a < mine->n_return; a++)
-        for (int64_t b = 0; b < first->n_return; b++) {
-            const double d = mine->reward[i * mine->n_return + a] - first->reward[i * first->n_return + b];
+        for (int64_t b = 0; b < other->n_return; b++) {
+            const double d = mine->reward[i * mine->n_return + a] - other->reward[i * other->n_return + b];
             if (isnan(d)) continue;
             wins += d > 0 ? 1 : d == 0 ? 0.5 : 0;
             n++;
@@ -48,19 +50,34 @@ static double win_share(const struct compare_answers *mine, const struct compare
     return n ? wins / (double)n : NAN;
 }
 
+static const struct compare_run *opponent(const struct comparison *c, size_t k, const struct compare_run *run)
+{
+    for (size_t i = 0; i < c->n_run; i++)
+        if (c->run[i].seed == run->seed && !strcmp(c->run[i].method->name, c->study->against[k])) return &c->run[i];
+    return NULL;
+}
+
 static void fill_values(struct table *t)
 {
-    for (int64_t m = 0; m < t->n_method; m++)
-        for (int64_t s = 0; s < t->n_seed; s++) {
-            const struct compare_answers *a = &t->c->run[m * t->n_seed + s].answers, *first = &t->c->run[s].answers;
+    for (int k = 0; k < t->n_measure; k++)
+        for (int64_t i = 0; i < t->n_method * t->n_seed * t->n_prompt; i++) t->value[k][i] = NAN;
+    for (size_t r = 0; r < t->c->n_run; r++) {
+        const struct compare_run *run = &t->c->run[r];
+        const struct compare_answers *a = &run->answers;
+        const int64_t at = ((int64_t)run->i_method * t->n_seed + (int64_t)run->i_seed) * t->n_prompt;
+        for (int64_t i = 0; i < t->n_prompt; i++) {
+            t->value[REWARD][at + i] = sampled_eval_mean(a->reward + i * a->n_return, a->n_return);
+            t->value[KL][at + i] = sampled_eval_mean(a->kl + i * a->n_return, a->n_return);
+        }
+        for (size_t k = 0; k < t->c->study->n_against; k++) {
+            const struct compare_run *other = opponent(t->c, k, run);
+            if (!other || other == run) continue;
             for (int64_t i = 0; i < t->n_prompt; i++) {
-                const int64_t at = (m * t->n_seed + s) * t->n_prompt + i;
-                t->value[REWARD][at] = sampled_eval_mean(a->reward + i * a->n_return, a->n_return);
-                t->value[REWARD_GAIN][at] = m ? t->value[REWARD][at] - t->value[REWARD][s * t->n_prompt + i] : NAN;
-                t->value[WIN_RATE][at] = m ? win_share(a, first, i) : NAN;
-                t->value[KL][at] = sampled_eval_mean(a->kl + i * a->n_return, a->n_return);
+                t->value[REWARD_GAIN + 2 * k][at + i] = t->value[REWARD][at + i] - sampled_eval_mean(other->answers.reward + i * other->answers.n_return, other->answers.n_return);
+                t->value[WIN_RATE + 2 * k][at + i] = win_share(a, &other->answers, i);
             }
         }
+    }
 }
 
 static int ascending(const void *a, const void *b)
@@ -69,21 +86,31 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* One replicate: seeds and prompts drawn with replacement, the same ones for every method. */
-static double replicate(const struct table *t, const double *value, uint64_t draw, uint64_t seed)
+/* Seeds and prompts drawn with replacement. */
+static int draw_bootstrap(struct table *t, sail_err *err)
+{
+    const uint64_t seed = (uint64_t)t->c->eval->seed;
+    int rc = mem_alloc(&t->seed_at, (size_t)(DRAWS * t->n_seed), sizeof *t->seed_at, err);
+    if (!rc) rc = mem_alloc(&t->prompt_at, (size_t)(DRAWS * t->n_prompt), sizeof *t->prompt_at, err);
+    for (int64_t draw = 0; !rc && draw < DRAWS; draw++) {
+        for (int64_t k = 0; k < t->n_seed; k++) t->seed_at[draw * t->n_seed + k] = (int64_t)(rng_uniform(seed, RNG_BOOTSTRAP, (uint64_t)draw, (uint64_t)k) * (double)t->n_seed);
+        for (int64_t i = 0; i < t->n_prompt; i++)
+            t->prompt_at[draw * t->n_prompt + i] = (int64_t)(rng_uniform(seed, RNG_BOOTSTRAP, (uint64_t)draw, (uint64_t)(t->n_seed + i)) * (double)t->n_prompt);
+    }
+    return rc;
+}
+
+static double replicate(const struct table *t, const double *value, int64_t draw)
 {
     double sum = 0;
     int64_t n = 0;
-    for (int64_t k = 0; k < t->n_seed; k++) {
-        const int64_t s = (int64_t)(rng_uniform(seed, RNG_BOOTSTRAP, draw, (uint64_t)k) * (double)t->n_seed);
+    for (int64_t k = 0; k < t->n_seed; k++)
         for (int64_t i = 0; i < t->n_prompt; i++) {
-            const int64_t at = (int64_t)(rng_uniform(seed, RNG_BOOTSTRAP, draw, (uint64_t)(t->n_seed + i)) * (double)t->n_prompt);
-            const double x = value[s * t->n_prompt + at];
+            const double x = value[t->seed_at[draw * t->n_seed + k] * t->n_prompt + t->prompt_at[draw * t->n_prompt + i]];
             if (isnan(x)) continue;
             sum += x;
             n++;
         }
-    }
     return n ? sum / (double)n : NAN;
 }
 
@@ -94,8 +121,8 @@ static int interval(const struct table *t, const double *value, struct report_ce
     double *draw;
     int n = 0;
     if (mem_alloc(&draw, DRAWS, sizeof *draw, err)) return SAIL_FAILED;
-    for (uint64_t k = 0; k < DRAWS; k++) {
-        const double x = replicate(t, value, k, (uint64_t)t->c->eval->seed);
+    for (int64_t k = 0; k < DRAWS; k++) {
+        const double x = replicate(t, value, k);
         if (!isnan(x)) draw[n++] = x;
     }
     qsort(draw, (size_t)n, sizeof *draw, ascending);
@@ -157,35 +184,55 @@ static int read_budget(const struct compare_run *run, double budget[BUDGETS], sa
 static int fill_row(struct table *t, int64_t m, sail_err *err)
 {
     struct row *row = &t->row[m];
-    int rc = SAIL_OK;
-    row->name = t->c->run[m * t->n_seed].method->name;
-    row->preset = t->c->run[m * t->n_seed].config->method;
-    for (int k = 0; !rc && k < MEASURES; k++) rc = interval(t, t->value[k] + m * t->n_seed * t->n_prompt, &row->measure[k], err);
-    for (int64_t s = 0; !rc && s < t->n_seed; s++) {
-        const struct compare_run *run = &t->c->run[m * t->n_seed + s];
+    int rc = SAIL_OK, n = 0;
+    for (int k = 0; !rc && k < t->n_measure; k++) rc = interval(t, t->value[k] + m * t->n_seed * t->n_prompt, &row->measure[k], err);
+    for (size_t r = 0; !rc && r < t->c->n_run; r++) {
+        const struct compare_run *run = &t->c->run[r];
         double budget[BUDGETS] = {0};
+        if (run->i_method != (size_t)m) continue;
         rc = read_budget(run, budget, err);
-        for (int k = 0; k < BUDGETS; k++) row->budget[k] += budget[k] / (double)t->n_seed;
-        row->length += run->answers.length / (double)t->n_seed;
-        row->eos_share += run->answers.eos_share / (double)t->n_seed;
+        for (int k = 0; k < BUDGETS; k++) row->budget[k] += budget[k];
+        row->length += run->answers.length;
+        row->eos_share += run->answers.eos_share;
+        row->name = run->method->name;
+        row->preset = run->config->method;
+        n++;
     }
+    for (int k = 0; k < BUDGETS; k++) row->budget[k] /= n;
+    row->length /= n;
+    row->eos_share /= n;
     return rc;
+}
+
+static void find_front(struct table *t)
+{
+    for (int64_t m = 0; m < t->n_method; m++) {
+        const double reward = t->row[m].measure[REWARD].value, kl = t->row[m].measure[KL].value;
+        t->row[m].on_front = true;
+        for (int64_t k = 0; k < t->n_method; k++) {
+            const double other = t->row[k].measure[REWARD].value, its_kl = t->row[k].measure[KL].value;
+            if (other >= reward && its_kl <= kl && (other > reward || its_kl < kl)) t->row[m].on_front = false;
+        }
+    }
 }
 
 static int make_table(struct table *t, sail_err *err)
 {
     const struct comparison *c = t->c;
     t->n_method = (int64_t)c->study->n_method;
-    t->n_seed = (int64_t)c->study->n_seed;
+    t->n_seed = (int64_t)c->study->seeds.n;
+    t->n_measure = REWARD_GAIN + 2 * (int)c->study->n_against;
     t->n_prompt = c->run[0].answers.n_prompt;
     for (size_t i = 1; i < c->n_run; i++)
         if (c->run[i].answers.n_prompt != t->n_prompt)
             return err_set(err, SAIL_FAILED, "%s was judged on %lld prompts, %s on %lld: remove the eval.json of one of them", c->run[0].name, (long long)t->n_prompt, c->run[i].name,
                            (long long)c->run[i].answers.n_prompt);
     int rc = mem_alloc(&t->row, (size_t)t->n_method, sizeof *t->row, err);
-    for (int k = 0; !rc && k < MEASURES; k++) rc = mem_alloc(&t->value[k], c->n_run * (size_t)t->n_prompt, sizeof *t->value[k], err);
+    for (int k = 0; !rc && k < t->n_measure; k++) rc = mem_alloc(&t->value[k], (size_t)(t->n_method * t->n_seed * t->n_prompt), sizeof *t->value[k], err);
     if (!rc) fill_values(t);
+    if (!rc) rc = draw_bootstrap(t, err);
     for (int64_t m = 0; !rc && m < t->n_method; m++) rc = fill_row(t, m, err);
+    if (!rc) find_front(t);
     return rc;
 }
 
@@ -195,18 +242,29 @@ static void put_pair(struct buf *b, const char *name, double x, const char *befo
     buf_json_double(b, x);
 }
 
-static void put_row(struct buf *b, const struct row *row)
+static void put_measure(struct buf *b, const char *name, const struct report_cell *x, const char *before)
+{
+    buf_printf(b, "%s\"%s\": ", before, name);
+    put_pair(b, "mean", x->value, "{");
+    put_pair(b, "low", x->low, ", ");
+    put_pair(b, "high", x->high, ", ");
+    buf_puts(b, "}");
+}
+
+static void put_row(struct buf *b, const struct table *t, const struct row *row)
 {
     buf_printf(b, "{\"name\": \"%s\", \"method\": ", row->name);
     buf_json_string(b, row->preset, strlen(row->preset));
-    for (int k = 0; k < MEASURES; k++) {
-        buf_printf(b, ", \"%s\": ", measure_name[k]);
-        put_pair(b, "mean", row->measure[k].value, "{");
-        put_pair(b, "low", row->measure[k].low, ", ");
-        put_pair(b, "high", row->measure[k].high, ", ");
+    put_measure(b, "reward", &row->measure[REWARD], ", ");
+    put_measure(b, "kl", &row->measure[KL], ", ");
+    buf_printf(b, ", \"on_front\": %s, \"against\": {", row->on_front ? "true" : "false");
+    for (size_t k = 0; k < t->c->study->n_against; k++) {
+        buf_printf(b, "%s\"%s\": ", k ? ", " : "", t->c->study->against[k]);
+        put_measure(b, "reward_gain", &row->measure[REWARD_GAIN + 2 * k], "{");
+        put_measure(b, "win_rate", &row->measure[WIN_RATE + 2 * k], ", ");
         buf_puts(b, "}");
     }
-    put_pair(b, "mean_length", row->length, ", ");
+    put_pair(b, "mean_length", row->length, "}, ");
     put_pair(b, "eos_share", row->eos_share, ", ");
     buf_puts(b, ", \"budget\": {");
     for (int k = 0; k < BUDGETS; k++) put_pair(b, budget_name[k], row->budget[k], k ? ", " : "");
@@ -217,13 +275,13 @@ static int write_json(const struct table *t, sail_err *err)
 {
     struct buf b;
     buf_init(&b, 0);
-    buf_printf(&b, "{\"prompts\": %lld, \"answers_per_prompt\": %lld, \"first\": \"%s\", \"bootstrap_draws\": %d, \"seeds\": [", (long long)t->n_prompt,
-               (long long)t->c->run[0].answers.n_return, t->row[0].name, (int)DRAWS);
-    for (int64_t s = 0; s < t->n_seed; s++) buf_printf(&b, "%s%lld", s ? ", " : "", (long long)t->c->study->seed[s]);
+    buf_printf(&b, "{\"prompts\": %lld, \"answers_per_prompt\": %lld, \"bootstrap_draws\": %d, \"seeds\": [", (long long)t->n_prompt,
+               (long long)t->c->run[0].answers.n_return, (int)DRAWS);
+    for (int64_t s = 0; s < t->n_seed; s++) buf_printf(&b, "%s%lld", s ? ", " : "", (long long)t->c->study->seeds.item[s]);
     buf_puts(&b, "],\n \"methods\": [");
     for (int64_t m = 0; m < t->n_method; m++) {
         buf_puts(&b, m ? ",\n  " : "\n  ");
-        put_row(&b, &t->row[m]);
+        put_row(&b, t, &t->row[m]);
     }
     buf_puts(&b, "\n ]}\n");
     char *path = path_join(t->c->out, "table.json");
@@ -235,50 +293,69 @@ static int write_json(const struct table *t, sail_err *err)
 
 static int write_page(const struct table *t, sail_err *err)
 {
-    enum { COLUMNS = MEASURES + 2 + BUDGETS };
-    static const char *const column[COLUMNS] = {"reward", "gain over the first", "win rate against the first", "KL to the start", "length", "EOS share",
-                                                "gradient steps", "trained tokens", "sampled tokens", "labels asked online", "labels in the data"};
+    enum { COLUMNS = MEASURES + 3 + BUDGETS };
+    static const char *const fixed[] = {"length", "EOS share", "gradient steps", "trained tokens", "sampled tokens", "labels asked online", "labels in the data"};
     const struct comparison *c = t->c;
+    const int n_column = t->n_measure + 3 + BUDGETS;
+    char *column[COLUMNS] = {mem_strdup("reward"), mem_strdup("KL to the start")};
     struct report_cell *cell = NULL;
     struct report_run *run = NULL;
     const char **label = NULL;
-    int rc = mem_alloc(&cell, (size_t)t->n_method * COLUMNS, sizeof *cell, err);
+    int rc = mem_alloc(&cell, (size_t)t->n_method * (size_t)n_column, sizeof *cell, err);
     if (!rc) rc = mem_alloc(&run, c->n_run, sizeof *run, err);
     if (!rc) rc = mem_alloc(&label, (size_t)t->n_method, sizeof *label, err);
+    for (size_t k = 0; k < c->study->n_against; k++) {
+        column[REWARD_GAIN + 2 * k] = mem_printf("gain over %s", c->study->against[k]);
+        column[WIN_RATE + 2 * k] = mem_printf("win rate against %s", c->study->against[k]);
+    }
+    column[t->n_measure] = mem_strdup("on the front");
+    for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++) column[t->n_measure + 1 + (int)k] = mem_strdup(fixed[k]);
     for (int64_t m = 0; !rc && m < t->n_method; m++) {
         const struct row *row = &t->row[m];
-        struct report_cell *at = cell + m * COLUMNS;
+        struct report_cell *at = cell + m * n_column;
         label[m] = row->name;
-        for (int k = 0; k < MEASURES; k++) *at++ = row->measure[k];
+        for (int k = 0; k < t->n_measure; k++) *at++ = row->measure[k];
+        *at++ = (struct report_cell){.value = NAN, .low = NAN, .high = NAN, .text = row->on_front ? "yes" : ""};
         *at++ = (struct report_cell){.value = row->length, .low = NAN, .high = NAN};
         *at++ = (struct report_cell){.value = row->eos_share, .low = NAN, .high = NAN};
         for (int k = 0; k < BUDGETS; k++) *at++ = (struct report_cell){.value = row->budget[k], .low = NAN, .high = NAN};
     }
     for (size_t i = 0; !rc && i < c->n_run; i++) run[i] = (struct report_run){c->run[i].folder, c->run[i].name};
-    const struct report_table table = {.title = "Results", .n_column = COLUMNS, .n_row = (int)t->n_method, .column = column, .row = label, .cell = cell,
-                                       .note = "Means over seeds and held-out prompts; 95 % intervals by a paired bootstrap over both (1000 draws, the same for every method). Budgets are those of one run. "
+    const struct report_table table = {.title = "Results", .n_column = n_column, .n_row = (int)t->n_method, .column = (const char *const *)column, .row = label, .cell = cell, .chart_x = KL, .chart_y = REWARD,
+                                       .note = "Means over seeds and held-out prompts; 95 % intervals by a paired bootstrap over both (1000 draws, the same for every method). On the front: no other method has "
+                                               "at least that reward at less KL. Budgets are those of one run. "
                                                "Where the judge is also what labelled online pairs, reward is measured on the very thing that those methods were trained on. Labels asked online come on top of those in the data."};
     char *path = path_join(c->out, "report.html");
     if (!rc) rc = report_compare_write(path, "sail compare", "Methods from the same start, on the same data order and budget, judged on the same prompts.", run, (int)c->n_run, &table, 1, err);
     free(path);
+    for (int k = 0; k < n_column; k++) free(column[k]);
     free(cell);
     free(run);
     free(label);
     return rc;
 }
 
+static void print_cell(const struct report_cell *x)
+{
+    char text[64] = "";
+    if (!isnan(x->value)) snprintf(text, sizeof text, "%.4f [%.4f, %.4f]", x->value, x->low, x->high);
+    printf(" %28s", text);
+}
+
 static void print_table(const struct table *t)
 {
-    printf("%-20s %28s %28s %28s\n", "method", "reward", "win rate against the first", "KL to the start");
+    printf("%-20s %28s %28s", "method", "reward", "KL to the start");
+    for (size_t k = 0; k < t->c->study->n_against; k++) {
+        char head[100];
+        snprintf(head, sizeof head, "wins against %s", t->c->study->against[k]);
+        printf(" %28s", head);
+    }
+    putchar('\n');
     for (int64_t m = 0; m < t->n_method; m++) {
-        static const enum measure shown[] = {REWARD, WIN_RATE, KL};
         printf("%-20s", t->row[m].name);
-        for (size_t k = 0; k < sizeof shown / sizeof *shown; k++) {
-            const struct report_cell *x = &t->row[m].measure[shown[k]];
-            char text[64] = "";
-            if (!isnan(x->value)) snprintf(text, sizeof text, "%.4f [%.4f, %.4f]", x->value, x->low, x->high);
-            printf(" %28s", text);
-        }
+        print_cell(&t->row[m].measure[REWARD]);
+        print_cell(&t->row[m].measure[KL]);
+        for (size_t k = 0; k < t->c->study->n_against; k++) print_cell(&t->row[m].measure[WIN_RATE + 2 * k]);
         putchar('\n');
     }
 }
@@ -290,7 +367,9 @@ int compare_write(struct comparison *c, sail_err *err)
     if (!rc) rc = write_json(&t, err);
     if (!rc) rc = write_page(&t, err);
     if (!rc) print_table(&t);
-    for (int k = 0; k < MEASURES; k++) free(t.value[k]);
+    for (int k = 0; k < t.n_measure; k++) free(t.value[k]);
+    free(t.seed_at);
+    free(t.prompt_at);
     free(t.row);
     return rc;
 }

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "report/run_writer.h"
 
-enum { MAX_RUNS = 64, WIDTH = 560, HEIGHT = 240, LEFT = 58, BOTTOM = 34, TOP = 12, RIGHT = 12 };
+enum { WIDTH = 560, HEIGHT = 240, LEFT = 58, BOTTOM = 34, TOP = 12, RIGHT = 12 };
 
 struct run_files {
     const char *label;
@@ -20,6 +20,7 @@ struct run_files {
 
 struct series {
     const char *label;
+    size_t n_label;
     double *x, *y;
     int n, line;
 };
@@ -37,7 +38,7 @@ static void put_bytes(struct buf *b, const char *s, size_t n)
 
 static void put_text(struct buf *b, const char *s) { put_bytes(b, s, strlen(s)); }
 
-/* Opens a line of points: eight colours, then the same with dashes. */
+/* Opens a line of points: eight colours, then the same with dashes, then the same again. */
 static void put_line(struct buf *b, int line) { buf_printf(b, "<polyline class='c%d d%d' points='", line % 8, line / 8 % 3); }
 
 /* Bytes of "sail-pr" in "sail-pr-seed3"; all of a label of another kind. */
@@ -88,7 +89,7 @@ static json_t *read_lines(const char *folder, const char *name, sail_err *err)
 /* Points of a metric over another (or over the step); NaN and absent ones are left out. */
 static struct series make_series(const struct run_files *run, const char *x, const char *y)
 {
-    struct series s = {.label = run->label, .line = run->line};
+    struct series s = {.label = run->label, .n_label = run->n_method, .line = run->line};
     const size_t n = json_array_size(run->metrics);
     s.x = calloc(n + 1, sizeof *s.x);
     s.y = calloc(n + 1, sizeof *s.y);
@@ -102,6 +103,43 @@ static struct series make_series(const struct run_files *run, const char *x, con
         s.y[s.n++] = json_number_value(vy);
     }
     return s;
+}
+
+static void free_series(struct series *s)
+{
+    free(s->x);
+    free(s->y);
+}
+
+/* One more seed: sums, over the points that all seeds have. */
+static void add_series(struct series *sum, struct series more)
+{
+    if (more.n < sum->n) sum->n = more.n;
+    for (int i = 0; i < sum->n; i++) {
+        sum->x[i] += more.x[i];
+        sum->y[i] += more.y[i];
+    }
+    free_series(&more);
+}
+
+/* The mean over the seeds of the method that has this line. */
+static struct series mean_series(const struct run_files *run, int n, int line, const char *x, const char *y)
+{
+    struct series mean = {0};
+    int n_seed = 0;
+    for (int k = 0; k < n; k++) {
+        if (run[k].line != line) continue;
+        struct series one = make_series(&run[k], x, y);
+        if (n_seed++)
+            add_series(&mean, one);
+        else
+            mean = one;
+    }
+    for (int i = 0; i < mean.n; i++) {
+        mean.x[i] /= n_seed;
+        mean.y[i] /= n_seed;
+    }
+    return mean;
 }
 
 static double nice_step(double range)
@@ -123,36 +161,62 @@ static void put_axis(struct buf *b, double low, double high, bool vertical)
     }
 }
 
-static void put_chart(struct buf *b, const char *title, const char *x_label, const struct series *s, int n)
+/* Where values lie on a chart. */
+struct frame {
+    double x0, x1, y0, y1;
+};
+
+static double at_x(const struct frame *f, double x) { return LEFT + (x - f->x0) / (f->x1 - f->x0) * (WIDTH - LEFT - RIGHT); }
+static double at_y(const struct frame *f, double y) { return HEIGHT - BOTTOM - (y - f->y0) / (f->y1 - f->y0) * (HEIGHT - TOP - BOTTOM); }
+
+static const struct frame no_frame = {INFINITY, -INFINITY, INFINITY, -INFINITY};
+
+static void widen(struct frame *f, double x, double y)
 {
-    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < s[k].n; i++) {
-            x0 = fmin(x0, s[k].x[i]);
-            x1 = fmax(x1, s[k].x[i]);
-            y0 = fmin(y0, s[k].y[i]);
-            y1 = fmax(y1, s[k].y[i]);
-        }
-    if (!(x1 >= x0)) return; // nothing was measured
-    if (x1 == x0) x1 = x0 + 1;
-    const double least = 1e-9 * fmax(fabs(y0), fabs(y1)), pad = y1 - y0 > least ? (y1 - y0) * 0.05 : fmax(0.5, least); // what differs by rounding is one value
-    y0 -= pad;
-    y1 += pad;
+    f->x0 = fmin(f->x0, x);
+    f->x1 = fmax(f->x1, x);
+    f->y0 = fmin(f->y0, y);
+    f->y1 = fmax(f->y1, y);
+}
+
+/* Opens a figure with its axes; false: nothing was measured. */
+static bool open_chart(struct buf *b, const char *title, struct frame *f)
+{
+    if (!(f->x1 >= f->x0)) return false;
+    if (f->x1 == f->x0) f->x1 = f->x0 + 1;
+    const double least = 1e-9 * fmax(fabs(f->y0), fabs(f->y1)), pad = f->y1 - f->y0 > least ? (f->y1 - f->y0) * 0.05 : fmax(0.5, least); // what differs by rounding is one value
+    f->y0 -= pad;
+    f->y1 += pad;
     buf_puts(b, "<figure><figcaption>");
     put_text(b, title);
     buf_printf(b, "</figcaption><svg viewBox='0 0 %d %d' role=img>", WIDTH, HEIGHT);
-    put_axis(b, y0, y1, true);
-    put_axis(b, x0, x1, false);
-    for (int k = 0; k < n; k++) {
-        if (!s[k].n) continue;
-        put_line(b, s[k].line);
-        for (int i = 0; i < s[k].n; i++)
-            buf_printf(b, "%.1f,%.1f ", LEFT + (s[k].x[i] - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - (s[k].y[i] - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM));
-        buf_puts(b, "'/>");
-    }
+    put_axis(b, f->y0, f->y1, true);
+    put_axis(b, f->x0, f->x1, false);
+    return true;
+}
+
+static void close_chart(struct buf *b, const char *x_label)
+{
     buf_printf(b, "<text x=%d y=%d text-anchor=middle>", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2);
     put_text(b, x_label);
     buf_puts(b, "</text></svg></figure>");
+}
+
+static void put_chart(struct buf *b, const char *title, const char *x_label, const struct series *s, int n)
+{
+    struct frame f = no_frame;
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < s[k].n; i++) widen(&f, s[k].x[i], s[k].y[i]);
+    if (!open_chart(b, title, &f)) return;
+    for (int k = 0; k < n; k++) {
+        if (!s[k].n) continue;
+        put_line(b, s[k].line);
+        for (int i = 0; i < s[k].n; i++) buf_printf(b, "%.1f,%.1f ", at_x(&f, s[k].x[i]), at_y(&f, s[k].y[i]));
+        buf_puts(b, "'><title>");
+        put_bytes(b, s[k].label, s[k].n_label);
+        buf_puts(b, "</title></polyline>");
+    }
+    close_chart(b, x_label);
 }
 
 static void put_legend(struct buf *b, const struct run_files *run, int n)
@@ -172,6 +236,7 @@ static void put_legend(struct buf *b, const struct run_files *run, int n)
     buf_puts(b, "</p>");
 }
 
+/* A curve for each method: the mean over its seeds. */
 static void put_charts(struct buf *b, const struct run_files *run, int n)
 {
     static const struct {
@@ -188,16 +253,17 @@ static void put_charts(struct buf *b, const struct run_files *run, int n)
         {"length of sampled answers", "step", "completions/mean_length", "step"},
         {"gradient norm", "step", "grad_norm", "step"},
     };
+    int n_line = 0;
+    for (int k = 0; k < n; k++) n_line = run[k].line >= n_line ? run[k].line + 1 : n_line;
+    struct series *s = calloc((size_t)n_line + 1, sizeof *s);
+    if (!s) b->failed = true;
     buf_puts(b, "<div class=charts>");
-    for (size_t c = 0; c < sizeof charts / sizeof *charts; c++) {
-        struct series s[MAX_RUNS];
-        for (int k = 0; k < n; k++) s[k] = make_series(&run[k], charts[c].x, charts[c].y);
-        put_chart(b, charts[c].title, charts[c].x_label, s, n);
-        for (int k = 0; k < n; k++) {
-            free(s[k].x);
-            free(s[k].y);
-        }
+    for (size_t c = 0; s && c < sizeof charts / sizeof *charts; c++) {
+        for (int k = 0; k < n_line; k++) s[k] = mean_series(run, n, k, charts[c].x, charts[c].y);
+        put_chart(b, charts[c].title, charts[c].x_label, s, n_line);
+        for (int k = 0; k < n_line; k++) free_series(&s[k]);
     }
+    free(s);
     buf_puts(b, "</div>");
 }
 
@@ -238,9 +304,11 @@ static void put_samples(struct buf *b, const struct run_files *run, int n)
         put_text(b, prompt ? prompt : "");
         buf_puts(b, "</caption><tr>");
         put_sample(b, start, "start");
-        for (int k = 0; k < n; k++) {
+        for (int k = 0, shown = 0; k < n; k++) {
             json_t *last = NULL;
             size_t j;
+            if (run[k].line < shown) continue; // of a method's seeds the first
+            shown++;
             json_array_foreach(run[k].samples, j, row)
             {
                 if (json_integer_value(json_object_get(row, "prompt_id")) == json_integer_value(json_object_get(start, "prompt_id"))) last = row;
@@ -285,13 +353,37 @@ static void put_table(struct buf *b, const struct report_table *t)
     buf_puts(b, "</p>");
 }
 
+/* A named point for each row: the final policies. */
+static void put_points(struct buf *b, const struct report_table *t)
+{
+    if (t->chart_x == t->chart_y) return;
+    struct frame f = no_frame;
+    for (int r = 0; r < t->n_row; r++) {
+        const struct report_cell *row = t->cell + r * t->n_column;
+        if (isfinite(row[t->chart_x].value) && isfinite(row[t->chart_y].value)) widen(&f, row[t->chart_x].value, row[t->chart_y].value);
+    }
+    char *title = mem_printf("%s against %s", t->column[t->chart_y], t->column[t->chart_x]);
+    if (open_chart(b, title, &f)) {
+        for (int r = 0; r < t->n_row; r++) {
+            const struct report_cell *row = t->cell + r * t->n_column;
+            if (!isfinite(row[t->chart_x].value) || !isfinite(row[t->chart_y].value)) continue;
+            const double x = at_x(&f, row[t->chart_x].value), y = at_y(&f, row[t->chart_y].value);
+            buf_printf(b, "<circle class=p cx=%.1f cy=%.1f r=2.5 /><text x=%.1f y=%.1f class=n>", x, y, x + 4, y - 3);
+            put_text(b, t->row[r]);
+            buf_puts(b, "</text>");
+        }
+        close_chart(b, t->column[t->chart_x]);
+    }
+    free(title);
+}
+
 static const char style[] =
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;background:#fff;color:#1c2330}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:1rem}"
     "figure{margin:0;padding:.6rem;border:1px solid #d9dee7;border-radius:8px}figcaption{font-weight:600;font-size:.9rem}"
     "svg{width:100%;height:auto}svg text{font-size:11px;fill:#5b6577}.g{stroke:#e5e9f0}polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}"
     ".c0{stroke:#2563eb}.c1{stroke:#dc2626}.c2{stroke:#059669}.c3{stroke:#d97706}.c4{stroke:#7c3aed}.c5{stroke:#0891b2}.c6{stroke:#be185d}.c7{stroke:#65a30d}"
-    ".legend span{margin-right:1.2rem}"
+    ".legend span{margin-right:1.2rem}.p{fill:#2563eb}svg text.n{font-size:8px}"
     ".d1{stroke-dasharray:7 3}.d2{stroke-dasharray:2 3}.key{width:24px;height:8px;margin-right:4px}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;margin:.5rem 0;min-width:50%}th,td{border:1px solid #d9dee7;padding:.35rem .6rem;text-align:left;vertical-align:top}"
     "caption{text-align:left;font-style:italic;white-space:pre-wrap}.samples td{min-width:220px;white-space:pre-wrap}small{color:#5b6577}"
@@ -308,7 +400,10 @@ static int write_page(const char *path, const char *title, const char *introduct
     buf_puts(&b, "</h1><p>");
     put_text(&b, introduction);
     buf_puts(&b, "</p>");
-    for (int i = 0; i < n_table; i++) put_table(&b, &table[i]);
+    for (int i = 0; i < n_table; i++) {
+        put_table(&b, &table[i]);
+        put_points(&b, &table[i]);
+    }
     put_legend(&b, run, n);
     put_charts(&b, run, n);
     if (n) put_samples(&b, run, n);
@@ -320,18 +415,20 @@ static int write_page(const char *path, const char *title, const char *introduct
 
 int report_compare_write(const char *path, const char *title, const char *introduction, const struct report_run *run, int n_run, const struct report_table *table, int n_table, sail_err *err)
 {
-    struct run_files files[MAX_RUNS] = {0};
-    int rc = n_run > MAX_RUNS ? err_set(err, SAIL_USAGE, "%d runs: expected at most %d", n_run, MAX_RUNS) : SAIL_OK;
+    struct run_files *files;
+    int rc = mem_alloc(&files, (size_t)n_run, sizeof *files, err);
+    if (rc) return rc;
     for (int i = 0; !rc && i < n_run; i++) {
         files[i] = (struct run_files){.label = run[i].label, .metrics = read_lines(run[i].folder, "metrics.jsonl", err), .samples = read_lines(run[i].folder, "samples.jsonl", err)};
         if (!files[i].metrics || !files[i].samples) rc = SAIL_FAILED;
     }
     if (!rc) choose_lines(files, n_run);
     if (!rc) rc = write_page(path, title, introduction, files, n_run, table, n_table, err);
-    for (int i = 0; i < n_run && i < MAX_RUNS; i++) {
+    for (int i = 0; i < n_run; i++) {
         json_decref(files[i].metrics);
         json_decref(files[i].samples);
     }
+    free(files);
     return rc;
 }
 

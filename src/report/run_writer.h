@@ -49,6 +49,7 @@ struct report_table {
     const char *const *column;
     const char *const *row;
     const struct report_cell *cell; /* row-major */
+    int chart_x, chart_y; /* columns that are drawn against each other, a point a row; the same column: none */
 };
 int report_compare_write(const char *path, const char *title, const char *introduction, const struct report_run *run, int n_run,
                          const struct report_table *table, int n_table, sail_err *err);

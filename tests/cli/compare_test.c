@@ -246,8 +246,9 @@ static void the_table_says_what_was_spent(void **state)
     assert_int_equal(json_array_size(methods), 2);
     json_t *first = json_array_get(methods, 0), *second = json_array_get(methods, 1);
     assert_string_equal(json_string_value(json_object_get(first, "name")), "dpo");
-    assert_true(json_is_null(json_object_get(json_object_get(first, "win_rate"), "mean")));
-    json_t *win = json_object_get(second, "win_rate"), *budget = json_object_get(second, "budget");
+    json_t *of_first = json_object_get(json_object_get(first, "against"), "dpo"), *of_second = json_object_get(json_object_get(second, "against"), "dpo");
+    assert_true(json_is_null(json_object_get(json_object_get(of_first, "win_rate"), "mean")));
+    json_t *win = json_object_get(of_second, "win_rate"), *budget = json_object_get(second, "budget");
     const double mean = json_number_value(json_object_get(win, "mean"));
     assert_true(mean >= 0 && mean <= 1);
     assert_true(json_number_value(json_object_get(win, "low")) <= mean && mean <= json_number_value(json_object_get(win, "high")));
@@ -255,6 +256,37 @@ static void the_table_says_what_was_spent(void **state)
     assert_true(json_number_value(json_object_get(budget, "labels_online")) > 0);
     assert_true(json_number_value(json_object_get(budget, "sampled_tokens")) > 0);
     assert_near(json_number_value(json_object_get(json_object_get(first, "budget"), "labels_online")), 0, 0, 0);
+    json_decref(j);
+}
+
+static json_t *measure(json_t *row, const char *against, const char *name)
+{
+    json_t *j = against ? json_object_get(json_object_get(row, "against"), against) : row;
+    return json_object_get(json_object_get(j, name), "mean");
+}
+
+/* pr has seed 2 alone; both stand against both. What is paired is what both have. */
+static void methods_may_have_some_of_the_seeds(void **state)
+{
+    (void)state;
+    char path[1200];
+    write_study("some.yaml", "pr: {method", "pr: {seeds: 2, method");
+    shell("sed -i 's/^seeds:/against: [pr, dpo]\\nseeds:/' %s/some.yaml && mkdir %s/some && cp -r %s/whole/dpo-seed1 %s/whole/dpo-seed2 %s/whole/pr-seed2 %s/some", folder, folder, folder, folder, folder, folder);
+    assert_run("compare --config %s/some.yaml --out %s/some", folder, folder);
+    assert_null(strstr(output, "run "));
+    snprintf(path, sizeof path, "%s/some/pr-seed1", folder);
+    assert_false(path_exists(path));
+    snprintf(path, sizeof path, "%s/some/table.json", folder);
+    json_t *j = json_load_file(path, 0, NULL), *dpo = json_array_get(json_object_get(j, "methods"), 0), *pr = json_array_get(json_object_get(j, "methods"), 1);
+    assert_true(json_is_null(measure(dpo, "dpo", "win_rate")) && json_is_null(measure(pr, "pr", "win_rate")));
+    assert_near(json_number_value(measure(dpo, "pr", "win_rate")) + json_number_value(measure(pr, "dpo", "win_rate")), 1, 1e-12, 0);
+    assert_near(json_number_value(measure(dpo, "pr", "reward_gain")) + json_number_value(measure(pr, "dpo", "reward_gain")), 0, 1e-12, 1e-12);
+    const double reward[2] = {json_number_value(measure(dpo, NULL, "reward")), json_number_value(measure(pr, NULL, "reward"))};
+    const double kl[2] = {json_number_value(measure(dpo, NULL, "kl")), json_number_value(measure(pr, NULL, "kl"))};
+    for (int k = 0; k < 2; k++) {
+        const bool beaten = reward[1 - k] >= reward[k] && kl[1 - k] <= kl[k];
+        assert_int_equal(json_is_true(json_object_get(k ? pr : dpo, "on_front")), !beaten);
+    }
     json_decref(j);
 }
 
@@ -281,6 +313,10 @@ static void bad_studies_are_refused_before_any_work(void **state)
         {"num_return: 2", "num_return: two", "bad.yaml:19: --num-return: expected a whole number"},
         {"  pr: {method: sail-pr", "  ../pr: {method: sail-pr", "bad.yaml:18: '../pr': expected a name"},
         {"base:\n", "base: [\n", "bad.yaml:"},
+        {"base:\n", "against: [dpoo]\nbase:\n", "bad.yaml:2: against: there is no 'dpoo' in methods"},
+        {"base:\n", "against: [dpo, pr, dpo, pr, dpo]\nbase:\n", "bad.yaml:2: against: 5 methods, expected at most 4"},
+        {"pr: {method", "pr: {seeds: [3], method", "none of the seeds that pr has for itself"},
+        {"pr: {method", "pr: {seeds: x, method", "bad.yaml:18: seeds: expected whole numbers"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_study("bad.yaml", bad[i].from, bad[i].to);
@@ -306,6 +342,7 @@ int main(void)
         cmocka_unit_test(a_rule_is_learned_and_scored),           cmocka_unit_test(reward_training_resumes_bit_for_bit), cmocka_unit_test(ensembles_combine_their_models),
         cmocka_unit_test(bad_studies_are_refused_before_any_work), cmocka_unit_test(a_killed_study_ends_with_the_same_table), cmocka_unit_test(the_table_says_what_was_spent),
         cmocka_unit_test(runs_at_a_time_leave_the_same_bytes),     cmocka_unit_test(an_interrupt_reaches_the_runs_at_a_time),      cmocka_unit_test(a_folder_has_one_driver),
+        cmocka_unit_test(methods_may_have_some_of_the_seeds),
         cmocka_unit_test(a_failed_run_is_named_and_leaves_the_others_alone),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
