@@ -95,15 +95,15 @@ static size_t left(const struct drive *d) { return d->c->n_run - d->n_before - d
 static void show(struct drive *d)
 {
     const double now = clock_seconds();
-    const bool last = !d->n_running && !left(d);
+    const bool last = !d->n_running && (d->stopping || !left(d));
     if (d->c->jobs == 1 || d->c->quiet || (!last && now - d->shown < (d->terminal ? 0.2 : 30))) return;
     char spent[32], eta[32], failed[40] = "", rest[48] = "";
     put_duration(spent, now - d->started);
     put_duration(eta, d->n_done ? (now - d->started) / (double)d->n_done * (double)left(d) : 0);
     if (d->n_failed) snprintf(failed, sizeof failed, ", failed %zu", d->n_failed);
-    if (d->n_done && left(d)) snprintf(rest, sizeof rest, " | ETA %s", eta);
-    fprintf(stderr, d->terminal ? "\r\033[Kfinished %zu of %zu%s, running %zu | %s%s%s" : "finished %zu of %zu%s, running %zu | %s%s%s\n", d->n_before + d->n_done, d->c->n_run, failed,
-            d->n_running, spent, rest, d->terminal && last ? "\n" : "");
+    if (d->n_done && left(d) && !d->stopping) snprintf(rest, sizeof rest, " | ETA %s", eta);
+    fprintf(stderr, d->terminal ? "\r\033[Kfinished %zu of %zu%s, %s %zu | %s%s%s" : "finished %zu of %zu%s, %s %zu | %s%s%s\n", d->n_before + d->n_done, d->c->n_run, failed,
+            d->stopping ? "stopping" : "running", d->n_running, spent, rest, d->terminal && last ? "\n" : "");
     fflush(stderr);
     d->shown = now;
 }
