@@ -199,14 +199,14 @@ static void runs_at_a_time_leave_the_same_bytes(void **state)
     assert_same_study("whole", "parallel");
 }
 
-/* The driver is asked to stop when two runs are on their way; both save, nothing is left running, and the same command ends as if nothing had been. */
+/* The driver is asked to stop when two runs are on their way, twice at once as timeout(1) does; both save, nothing is left running, and the same command ends as if nothing had been. */
 static void an_interrupt_reaches_the_runs_at_a_time(void **state)
 {
     (void)state;
     write_study("long.yaml", "max_steps: 6\n  save_steps: 2", "max_steps: 100\n  save_steps: 100");
     assert_run("compare --config %s/long.yaml --out %s/long-whole --quiet", folder, folder);
     shell("%s compare --config %s/long.yaml --out %s/long --jobs 2 >%s/said 2>&1 & p=$!; for i in $(seq 3000); do [ -s %s/long/dpo-seed1/metrics.jsonl -a -s %s/long/dpo-seed2/metrics.jsonl ] && break; sleep 0.01; "
-          "done; kill -INT $p; wait $p; [ $? = 1 ] && grep -q 'interrupted with 0 of 4 runs finished' %s/said && [ -e %s/long/dpo-seed1/checkpoints ] && [ -e %s/long/dpo-seed2/checkpoints ] "
+          "done; kill -INT $p; kill -TERM $p; wait $p; [ $? = 1 ] && grep -q 'interrupted with 0 of 4 runs finished' %s/said && [ -e %s/long/dpo-seed1/checkpoints ] && [ -e %s/long/dpo-seed2/checkpoints ] "
           "&& [ ! -e %s/long/dpo-seed1/final ] && [ ! -e %s/long/pr-seed1 ]",
           TEST_PROGRAM, folder, folder, folder, folder, folder, folder, folder, folder, folder, folder);
     assert_run("compare --config %s/long.yaml --out %s/long --jobs 4 --quiet", folder, folder);
