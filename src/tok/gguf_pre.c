@@ -8,28 +8,32 @@
 #define SYMBOLS " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
 #define CJK_KANA "[一-龥぀-ゟ゠-ヿ]+"
 #define ASCII_SYMBOL_WORD "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
+#define CASED(end) \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" end "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" end "|"
+#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
+#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
 
 static const char gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 static const char llama3[] = CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" SYMBOLS "|" BLANKS;
 static const char qwen2[] = CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" SYMBOLS "|" BLANKS;
 static const char qwen35[] = CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" BLANKS;
-static const char o200k[] = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" CONTRACTIONS "?|"
-                            "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" CONTRACTIONS "?|"
-                            "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS;
-static const char tekken[] = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
-                             "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
-                             "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS;
+static const char o200k[] = CASED(CONTRACTIONS "?") "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS;
+static const char o200k_digit[] = CASED(CONTRACTIONS "?") "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS;
+static const char tekken[] = CASED("") "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" BLANKS;
+static const char kimi[] = "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" CONTRACTIONS "?|\\p{N}{1,3}|" SYMBOLS "|" BLANKS;
+static const char bailing[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
 static const char deepseek3[] = ASCII_SYMBOL_WORD "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|" BLANKS;
 static const char poro[] = " ?[^(\\s|.,!?…。，、।۔،)]+";
+/* What an editor that normalises would change is escaped. */
 static const char alphabetic[] =
-    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
 
 static const struct gguf_pre pres[] = {
     {.name = "default", .regex = {"[\\p{P}\\$\\+<=>\\^~\\|]+", gpt2, "\\p{N}+", "[0-9][0-9][0-9]"}},
     {.name = "gpt-2", .regex = {gpt2}},
     {.name = "phi-2", .regex = {gpt2}},
-    {.name = "mpt", .regex = {gpt2}},
-    {.name = "olmo", .regex = {gpt2}},
+    {.name = "olmo", .regex = {gpt2}, .nfc = true},
+    {.name = "mpt", .regex = {gpt2}, .nfc = true},
     {.name = "jais", .regex = {gpt2}},
     {.name = "trillion", .regex = {gpt2}},
     {.name = "granite-docling", .regex = {gpt2}},
@@ -50,6 +54,7 @@ static const struct gguf_pre pres[] = {
     {.name = "refact", .regex = {"\\p{N}", gpt2}},
     {.name = "command-r", .regex = {"\\p{N}", gpt2}, .nfc = true},
     {.name = "codeshell", .regex = {"\\p{N}", gpt2}},
+    {.name = "mellum2", .regex = {"\\p{N}", gpt2}},
     {.name = "exaone", .regex = {"\\p{N}", gpt2}},
     {.name = "minerva-7b", .regex = {"\\p{N}", gpt2}},
     {.name = "falcon", .regex = {"[\\p{P}\\$\\+<=>\\^~\\|`]+", gpt2, "[0-9][0-9][0-9]"}},
@@ -61,19 +66,29 @@ static const struct gguf_pre pres[] = {
     {.name = "pixtral", .regex = {llama3}, .ignore_merges = true, .add_bos = true},
     {.name = "midm-2.0", .regex = {llama3}, .ignore_merges = true, .add_bos = true},
     {.name = "lfm2", .regex = {llama3}, .ignore_merges = true, .add_bos = true},
+    {.name = "jina-v5-nano", .regex = {llama3}, .ignore_merges = true, .add_bos = true},
     {.name = "dbrx", .regex = {llama3}},
     {.name = "smaug-bpe", .regex = {llama3}},
     {.name = "glm4", .regex = {llama3}},
+    {.name = "glm5", .regex = {llama3}},
     {.name = "chatglm-bpe", .regex = {llama3}},
     {.name = "qwen2", .regex = {qwen2}, .nfc = true},
     {.name = "deepseek-r1-qwen", .regex = {qwen2}, .nfc = true},
     {.name = "megrez", .regex = {qwen2}, .nfc = true},
     {.name = "stablelm2", .regex = {qwen2}, .nfc = true},
+    {.name = "f2llmv2", .regex = {qwen2}, .nfc = true},
+    {.name = "kormo", .regex = {qwen2}},
     {.name = "hunyuan", .regex = {qwen2}},
+    {.name = "grok-2", .regex = {qwen2}},
+    {.name = "solar-open", .regex = {qwen2}},
     {.name = "qwen35", .regex = {qwen35}, .nfc = true},
     {.name = "gpt-4o", .regex = {o200k}},
     {.name = "llama4", .regex = {o200k}},
     {.name = "kanana2", .regex = {o200k}},
+    {.name = "minimax-m2", .regex = {o200k}},
+    {.name = "granite-embed-multi-97m", .regex = {o200k}},
+    {.name = "youtu", .regex = {"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|" CJK_KANA, o200k_digit}},
+    {.name = "kimi-k2", .regex = {kimi}},
     {.name = "tekken", .regex = {tekken}, .ignore_merges = true, .add_bos = true},
     {.name = "deepseek-llm", .regex = {"[\r\n]", alphabetic, "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "\\s+$", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+"}},
     {.name = "deepseek-coder", .regex = {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-퟿]+", "\\p{N}"}},
@@ -85,7 +100,13 @@ static const struct gguf_pre pres[] = {
     {.name = "gpt3-finnish", .regex = {poro}},
     {.name = "viking", .regex = {poro, "\\p{N}"}},
     {.name = "seed-coder", .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" BLANKS}},
-    {.name = "bailingmoe", .regex = {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
+    {.name = "bailingmoe", .regex = {bailing}},
+    {.name = "bailingmoe2", .regex = {bailing}},
+    {.name = "llada-moe", .regex = {bailing}},
+    {.name = "exaone-moe", .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
+    {.name = "jais-2", .regex = {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" SYMBOLS "|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"}},
+    {.name = "ufakzeka", .regex = {"[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" SYMBOLS "|" BLANKS}},
+    {.name = "chameleon", .regex = {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]", gpt2}, .add_bos = true},
     {.name = "superbpe", .regex = {"\\p{N}+", "(?=(\\d{3})+(?!\\d))"}},
 };
 

@@ -8,6 +8,7 @@
 #include <utf8proc.h>
 
 #include "base/file.h"
+#include "io/gguf_writer.h"
 #include "tok/internal.h"
 #include "tok/tokenizer.h"
 
@@ -303,6 +304,51 @@ static void sentencepiece_models(void **state)
     json_decref(models);
 }
 
+/* A vocabulary-only file with these cuts. */
+static void write_vocabulary(const char *path, const char *pre, json_t *golden)
+{
+    struct gguf_writer w;
+    size_t i;
+    json_t *one;
+    gguf_writer_init(&w);
+    gguf_put_string(&w, "general.architecture", "llama");
+    gguf_put_string(&w, "tokenizer.ggml.model", "gpt2");
+    gguf_put_string(&w, "tokenizer.ggml.pre", pre);
+    static const char *const lists[][2] = {{"tokens", "tokenizer.ggml.tokens"}, {"merges", "tokenizer.ggml.merges"}};
+    for (int k = 0; k < 2; k++) {
+        json_t *list = json_object_get(golden, lists[k][0]);
+        gguf_put_array(&w, lists[k][1], GGUF_STRING, json_array_size(list));
+        json_array_foreach(list, i, one) gguf_put_text(&w, json_string_value(one), json_string_length(one));
+    }
+    assert_ok(gguf_writer_write(&w, path, NULL, 0, NULL, NULL, err));
+    gguf_writer_release(&w);
+}
+
+/* Every name in tokenizer.ggml.pre cuts as the tokenizer.json of the models that it stands for; a cut elsewhere has other ids in this vocabulary. */
+static void named_cuts(void **state)
+{
+    (void)state;
+    json_t *golden = json_load_file(repo_path("tests/golden/tok/gguf_pre.json"), JSON_ALLOW_NUL, NULL), *kind, *name;
+    assert_non_null(golden);
+    char path[96];
+    snprintf(path, sizeof path, "/tmp/sail-tok-test-%d.gguf", (int)getpid());
+    size_t i, k, row;
+    json_array_foreach(json_object_get(golden, "cuts"), i, kind)
+        json_array_foreach(json_object_get(kind, "names"), k, name)
+    {
+        struct tokenizer *t;
+        json_t *ids;
+        write_vocabulary(path, json_string_value(name), golden);
+        assert_ok(tokenizer_open(&t, path, err));
+        json_array_foreach(json_object_get(kind, "ids"), row, ids) check_row(t, json_array_get(json_object_get(golden, "texts"), row), ids, false, json_string_value(name));
+        assert_int_equal(row, json_array_size(json_object_get(golden, "texts")));
+        tokenizer_close(t);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_true(i > 20);
+    json_decref(golden);
+}
+
 static void reference_tokenizers(void **state)
 {
     (void)state;
@@ -367,6 +413,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stories_tokenizer), cmocka_unit_test(every_component), cmocka_unit_test(broken_files_are_refused), cmocka_unit_test(hostile_patterns_end),
                                        cmocka_unit_test(scanners_equal_patterns), cmocka_unit_test(composed_text_is_known), cmocka_unit_test(growth_is_bounded), cmocka_unit_test(forms_are_unicodes), cmocka_unit_test(sentencepiece_models),
-                                       cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
+                                       cmocka_unit_test(named_cuts), cmocka_unit_test(reference_tokenizers), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(ids_outside_the_vocabulary_are_named)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
