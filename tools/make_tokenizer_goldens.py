@@ -112,6 +112,8 @@ def cases():
         yield name, {**bpe, "pre_tokenizer": sequence("pretokenizers", step, prefixed)}
     yield "AddedTokens", {**bpe, "normalizer": kind("Lowercase"), "added_tokens": [
         added("<sep>", n, lstrip=True, rstrip=True, special=True), added("THERE", n + 1, normalized=True), added("word", 262, single_word=True), added("the", 257, normalized=True)]}
+    yield "AddedBlanks", {**bpe, "normalizer": kind("Lowercase"), "added_tokens": [  # one swallows what another would be
+        added(" ", n, lstrip=True, rstrip=True), added("ISN'T", n + 1, normalized=True, special=True), added("  ", n + 2, lstrip=True, normalized=True), added("e", n + 3, rstrip=True, normalized=True)]}
     yield "IgnoreMerges", {**bpe, "model": {**byte_level(), "ignore_merges": True}, "post_processor": sequence("processors", level, template("bos", "$", "eos", bos=[1], eos=[2, 3]))}
     yield "Roberta", {**bpe, "post_processor": kind("RobertaProcessing", sep=["a", 66], cls=["b", 67], trim_offsets=True, add_prefix_space=True)}
     spm = sequence("decoders", kind("Replace", pattern={"String": "\u2581"}, content=" "), kind("ByteFallback"), kind("Fuse"), kind("Strip", content=" ", start=1, stop=0))

@@ -110,7 +110,10 @@ const struct added *added_next(const struct added_tokens *v, bool normalized, co
             size_t len;
             while (a->lstrip && *start > from && (len = utf8_before(s, *start, &c), char_is_space(c))) *start -= len;
             while (a->rstrip && *end < n && (len = utf8_get(s + *end, n - *end, &c), char_is_space(c))) *end += len;
-            return a;
+            if (a->lstrip && *start < from) *start = from;
+            if (*start < *end) return a;
+            i = *search - 1; // the one before has swallowed it
+            break;
         }
     }
     return NULL;

@@ -47,7 +47,8 @@ static int name_tokens(struct tokenizer *t, json_t *vocab, sail_err *err)
     json_object_foreach(vocab, token, one) if (!rc) rc = name_token(t, (int32_t)json_integer_value(one), token, false, err);
     for (i = 0; !rc && i < t->added.n; i++) {
         const struct added *a = &t->added.token[i];
-        if (!(rc = name_token(t, a->id, a->text, a->special, err))) t->token[a->id].added = a; // a normalized one decodes to its normalized form
+        // A normalized one decodes to its normalized form, which the library knows to be special only where it is the same.
+        if (!(rc = name_token(t, a->id, a->text, a->special && !strcmp(a->text, a->content), err))) t->token[a->id].added = a;
     }
     return rc;
 }
