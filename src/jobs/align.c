@@ -88,7 +88,7 @@ static int enter_directory(struct run *r, bool resume, const char *saved, sail_e
     if (resume && !found) log_note("no checkpoint in %s: starting at step 0", r->config->out);
     if (found) log_note("going on after step %lld of %lld", (long long)r->step, (long long)r->total_steps);
     if ((rc = save_config(r, err))) return rc;
-    return run_writer_open(&r->writer, r->config->out, resume ? r->step : -1, !r->config->quiet, r->total_steps, err);
+    return run_writer_open(&r->writer, r->config->out, found ? r->step : resume ? RUN_STARTS_OVER : RUN_IS_NEW, !r->config->quiet, r->total_steps, err);
 }
 
 static int train(const sail_config *given, const char *method, sail_err *err)

@@ -70,7 +70,7 @@ static int open_events(struct run_writer *w, const char *folder, int64_t resume_
     if (!w->file[FILE_EVENTS]) return err_set(err, SAIL_FAILED, "%s: cannot create: %s", w->path[FILE_EVENTS], strerror(errno));
     buf_clear(&w->line);
     tensorboard_version(&w->line, now);
-    if (resume_step >= 0) tensorboard_start(&w->line, now, resume_step);
+    if (resume_step != RUN_IS_NEW) tensorboard_start(&w->line, now, resume_step > 0 ? resume_step : 0);
     return put(w, FILE_EVENTS, err);
 }
 
@@ -88,7 +88,7 @@ int run_writer_open(struct run_writer **out, const char *folder, int64_t resume_
     w->first_step = resume_step > 0 ? resume_step : 0;
     for (int i = 0; !rc && i < FILE_EVENTS; i++) {
         w->path[i] = path_join(folder, file_name[i]);
-        if (resume_step >= 0) rc = cut_lines(w->path[i], resume_step, err);
+        if (resume_step != RUN_IS_NEW) rc = cut_lines(w->path[i], resume_step, err);
         if (!rc && !(w->file[i] = fopen(w->path[i], "ab"))) rc = err_set(err, SAIL_FAILED, "%s: cannot open: %s", w->path[i], strerror(errno));
     }
     if (!rc) rc = open_events(w, folder, resume_step, err);

@@ -34,9 +34,9 @@ int candidates_check(const struct run *r, sail_err *err)
 bool run_keep_sampling(void *context, int64_t done, int64_t tokens)
 {
     struct run *r = context;
-    if (r->writer) run_writer_progress(r->writer, r->step, NULL, 0, (double)tokens, "sampling");
+    if (r->writer) run_writer_progress(r->writer, r->step, NULL, 0, (double)tokens, interrupt_asked() ? "finishing the step" : "sampling");
     (void)done;
-    return !interrupt_asked();
+    return true;
 }
 
 void candidates_store(struct run *r, int64_t i, int64_t k, const struct answer *y)

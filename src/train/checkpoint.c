@@ -273,6 +273,18 @@ static int read_state(struct run *r, const char *folder, sail_err *err)
     return rc;
 }
 
+int64_t checkpoint_newest(const struct run *r)
+{
+    char *folder = r->config->out ? path_join(r->config->out, "checkpoints") : NULL;
+    int64_t *steps = NULL;
+    size_t n = 0;
+    const bool found = folder && !list_steps(folder, &steps, &n, NULL) && n > 0;
+    const int64_t newest = found ? steps[n - 1] : -1;
+    free(steps);
+    free(folder);
+    return newest;
+}
+
 int checkpoint_load_newest(struct run *r, bool *found, sail_err *err)
 {
     char *folder = path_join(r->config->out, "checkpoints");

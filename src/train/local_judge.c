@@ -21,7 +21,7 @@ struct local_judge {
     struct prompt *prompt;
     struct buf *written; /* (n_room, samples) */
     size_t n_room, n_written;
-    bool warned;
+    bool warned, in_step; /* in a training step: an interrupt waits for its end */
 };
 
 static void drop_room(struct local_judge *j)
@@ -88,10 +88,10 @@ static int encode(const struct local_judge *j, const char *system, const char *q
 
 static bool go_on(void *context, int64_t done, int64_t tokens)
 {
-    (void)context;
+    const struct local_judge *j = context;
     (void)done;
     (void)tokens;
-    return !interrupt_asked();
+    return j->in_step || !interrupt_asked();
 }
 
 /* Random numbers are keyed by the request, the question in it and the sample. */
@@ -124,7 +124,7 @@ static int write_verdicts(void *context, const char *id, const char *system, con
     struct answer *answers;
     o.n_return = samples;
     o.step = key_of(id);
-    rc = sampler_run(j->sampler, *j->policy, j->prompt, n_prompt, &o, &answers, go_on, NULL, err);
+    rc = sampler_run(j->sampler, *j->policy, j->prompt, n_prompt, &o, &answers, go_on, j, err);
     for (int64_t a = 0; !rc && a < n_prompt * samples; a++) {
         const struct answer *y = &answers[a];
         const size_t at = (size_t)j->prompt[y->i].key * (size_t)samples + (size_t)y->k;
@@ -175,6 +175,7 @@ int local_judge_open(struct judge_writer *out, const sail_config *c, const struc
     int rc = mem_alloc(&j, 1, sizeof *j, err);
     if (rc) return rc;
     j->text = text;
+    j->in_step = run.policy != NULL;
     rc = open_writer(j, c, run, err);
     if (rc) {
         close_judge(j);

@@ -192,8 +192,8 @@ static bool keep_sampling(void *context, int64_t done, int64_t tokens)
     const struct run *r = context;
     (void)done;
     (void)tokens;
-    run_writer_progress(r->writer, r->step, NULL, 0, 0, "evaluating");
-    return !interrupt_asked();
+    run_writer_progress(r->writer, r->step, NULL, 0, 0, interrupt_asked() ? "finishing the step" : "evaluating");
+    return true;
 }
 
 /* Reward and KL of answers to held-out prompts; the random numbers are the same at every evaluation. */
@@ -222,6 +222,8 @@ static int evaluate(struct run *r, sail_err *err)
 
 static bool due(int64_t every, const struct run *r) { return every && r->step % every == 0; }
 
+static bool saves(const struct run *r) { return due(r->config->save_steps, r) || r->step == r->total_steps; }
+
 /* What belongs after a step besides its metrics. */
 static int after_step(struct run *r, sail_err *err)
 {
@@ -231,8 +233,7 @@ static int after_step(struct run *r, sail_err *err)
     int rc = SAIL_OK;
     if (due(sample_steps, r) || last) rc = write_samples(r, err);
     if (!rc && (r->eval || r->eval_prompts) && (due(c->eval_steps, r) || last)) rc = evaluate(r, err);
-    if (!rc && (due(c->save_steps, r) || last || interrupt_asked())) rc = checkpoint_save(r, err);
-    return rc;
+    return rc || !saves(r) ? rc : checkpoint_save(r, err);
 }
 
 int run_record(struct run *r, struct step_result *result, sail_err *err)
@@ -266,13 +267,15 @@ int run_loop(struct run *r, sail_err *err)
     int rc = SAIL_OK;
     if (r->step == 0) rc = write_samples(r, err);
     if (!rc && r->step == 0 && r->eval_prompts) rc = evaluate(r, err); // the curve starts at the start policy
-    while (!rc && r->step < r->total_steps) {
+    bool stop = interrupt_asked(); // asked once a step: what is answered then is also saved
+    while (!rc && !stop && r->step < r->total_steps) {
         rc = one_step(r, same_policy, err);
-        if (!rc && interrupt_asked() && r->step < r->total_steps)
-            return err_set(err, SAIL_FAILED, "interrupted after step %lld of %lld: saved; go on with `sail %s --out %s --resume`", (long long)r->step, (long long)r->total_steps,
-                           c->command_name, c->out);
+        stop = interrupt_asked();
+        if (!rc && stop && !saves(r)) rc = checkpoint_save(r, err);
     }
-    if (!rc && interrupt_asked() && r->step < r->total_steps) rc = err_set(err, SAIL_FAILED, "interrupted");
+    if (!rc && r->step < r->total_steps)
+        return err_set(err, SAIL_FAILED, "interrupted after step %lld of %lld%s: go on with `sail %s --out %s --resume`", (long long)r->step, (long long)r->total_steps, r->step ? ", saved" : "",
+                       c->command_name, c->out);
     if (!rc && !c->keep_best) rc = final_save(r, err);
     if (!rc) rc = run_writer_sync(r->writer, err);
     if (!rc) rc = report_write(c->out, err);

@@ -230,7 +230,7 @@ bool anchors_wanted(const struct run *r);
 int anchors_fill(struct run *r, struct step_result *result, sail_err *err);
 /* Answers of the reference; the memory belongs to its sampler. stream: keeps their random numbers apart from other draws'. */
 int reference_draw(struct run *r, const struct prompt *prompt, int64_t n, struct sampler_options o, uint64_t stream, struct answer **answers, sail_err *err);
-bool run_keep_sampling(void *r, int64_t done, int64_t tokens); /* progress, and whether to go on */
+bool run_keep_sampling(void *r, int64_t done, int64_t tokens); /* progress; always true: an interrupt waits for the end of the step */
 /* draws.c: --logit-weights; what a run cannot draw from is refused; the policy's answers (--num-samples) to the step's prompts, blended or not. */
 int draws_parse(struct draws *d, const char *text, sail_err *err);
 int draws_check(const struct run *r, bool scores_sampler, sail_err *err);
@@ -329,6 +329,7 @@ int run_validate(struct run *r, double *loss, struct metric *metric, int *n_metr
 
 /* checkpoint.c */
 int checkpoint_save(struct run *r, sail_err *err);
+int64_t checkpoint_newest(const struct run *r); /* its step, -1: none */
 int checkpoint_load_newest(struct run *r, bool *found, sail_err *err);
 int final_save(struct run *r, sail_err *err);
 

@@ -94,13 +94,19 @@ static double loss_scale(const struct run *r)
     return n ? 1.0 / (double)n : 0;
 }
 
+static int refuse_update(const struct run *r, const struct step_result *result, sail_err *err)
+{
+    const int64_t newest = checkpoint_newest(r);
+    char saved[64] = "there is no checkpoint yet";
+    if (newest >= 0) snprintf(saved, sizeof saved, "the checkpoint of step %lld is good", (long long)newest);
+    return err_set(err, SAIL_FAILED, "step %lld is not finite (loss %g, gradient norm %g): nothing was updated; %s", (long long)r->step + 1, result->stats.loss, result->grad_norm, saved);
+}
+
 static int update(struct run *r, struct step_result *result, sail_err *err)
 {
     const double start = clock_seconds();
     result->grad_norm = optimizer_grad_norm(r->param, r->n_param);
-    if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss))
-        return err_set(err, SAIL_FAILED, "step %lld is not finite (loss %g, gradient norm %g): nothing was updated; the newest checkpoint is good",
-                       (long long)r->step + 1, result->stats.loss, result->grad_norm);
+    if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss)) return refuse_update(r, result, err);
     if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
     result->learning_rate = r->config->lr * schedule_factor(&r->schedule, r->step, r->total_steps);
     optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
