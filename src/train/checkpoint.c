@@ -1,4 +1,4 @@
-/* Checkpoints: OUT/checkpoints/step-N/{params.safetensors, optimizer.safetensors, reference.safetensors, replay.safetensors, two_level.safetensors, state.json}, a folder that appears
+/* Checkpoints: OUT/checkpoints/step-N/{params.safetensors, optimizer.safetensors, reference.safetensors, replay.safetensors, archive.safetensors, two_level.safetensors, state.json}, a folder that appears
  * whole or not at all. Random numbers have no state: the step's number is enough. */
 #include <dirent.h>
 #include <math.h>
@@ -159,6 +159,7 @@ int checkpoint_save(struct run *r, sail_err *err)
         if (!rc) rc = write_optimizer(r, w.temporary, err);
         if (!rc) rc = write_reference(r, w.temporary, err);
         if (!rc) rc = write_replay(r, w.temporary, err);
+        if (!rc && r->archive) rc = archive_write(r, w.temporary, err);
         if (!rc && r->two_level) rc = two_level_write(r, w.temporary, err);
         if (!rc) rc = write_state(r, w.temporary, err);
         if (!rc)
@@ -298,6 +299,7 @@ int checkpoint_load_newest(struct run *r, bool *found, sail_err *err)
         if (!rc) rc = read_optimizer(r, path, err);
         if (!rc) rc = read_reference(r, path, err);
         if (!rc) rc = read_replay(r, path, err);
+        if (!rc && r->archive) rc = archive_read(r, path, err);
         if (!rc && r->two_level) rc = two_level_read(r, path, err);
         if (!rc) rc = read_state(r, path, err);
         if (!rc && r->two_level) two_level_resume(r);

@@ -19,7 +19,7 @@ int duels_check(const struct run *r, sail_err *err)
     if (r->pairing->ask != duels_ask) return SAIL_OK;
     if (r->objective->needs & COL_WIN_RATE) return err_set(err, SAIL_USAGE, "--pairing duels: method %s reads every answer's rate of wins from rewards: --pairing all", r->preset->name);
     if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--pairing duels: the verdicts of its pairs are not kept for further steps: drop --replay-steps");
-    if (c->pair_margin > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor are about rewards, and --pairing duels asks who wins: drop them, or --pairing all");
+    if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor are about rewards, and --pairing duels asks who wins: drop them, or --pairing all");
     return SAIL_OK;
 }
 

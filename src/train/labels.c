@@ -84,7 +84,9 @@ static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
     if (!isnan(p)) return labels_verdict(r, i, first, of, p);
     struct pair q = label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
     const double ahead = fabs(rewards[of[0]] - rewards[of[1]]), best = fmax(rewards[of[0]], rewards[of[1]]);
-    if (ahead < r->config->pair_margin || best < r->config->pair_floor) q.unlabelled = true; // counted as a tie
+    const bool own = candidates_source(r, &d->prompt[i], of[rewards[of[1]] > rewards[of[0]]]) != SOURCE_CANDIDATE;
+    const double margin = own && r->config->pair_margin_own >= 0 ? r->config->pair_margin_own : r->config->pair_margin;
+    if (ahead < margin || best < r->config->pair_floor) q.unlabelled = true; // counted as a tie
     return q;
 }
 
@@ -122,6 +124,14 @@ static void add_pairs(struct run *r, int64_t i, int64_t first, bool fresh)
     }
 }
 
+/* Among the pairs from `from` on. */
+static bool any_labelled(const struct batch *b, int64_t from)
+{
+    for (int64_t k = from; k < b->n_pair; k++)
+        if (!b->pair[k].unlabelled) return true;
+    return false;
+}
+
 /* Means over the sampled rows, before ties leave. */
 static void measure(const struct batch *b, struct step_result *result)
 {
@@ -157,7 +167,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     const double start = clock_seconds();
     const int64_t online = b->n - d->n * d->k;
     int rc = SAIL_OK;
-    for (int64_t i = 0; !rc && fresh && asks(r) && !r->config->prefix_endings && i < d->n; i++)
+    for (int64_t i = 0; !rc && fresh && asks(r) && !r->config->prefix_endings && i < d->n_new; i++)
         if (d->prompt[i].route == ROUTE_PR) rc = (r->pairing->ask ? r->pairing->ask : ask)(r, i, online + i * d->k, err);
     if (!rc && fresh && r->config->implicit_reward) rc = implicit_correct(r, &result->length_coef, err);
     if (rc) return rc;
@@ -165,7 +175,9 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
         const int64_t first = online + i * d->k;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
         label_win_rates((int)d->k, b->reward + first, d->prompt[i].p, r->config->label_temperature, b->win_rate + first);
-        if (r->pairs) add_pairs(r, i, first, fresh);
+        const int64_t n_pair = b->n_pair;
+        if (r->pairs) add_pairs(r, i, first, fresh && i < d->n_new);
+        if (r->archive && i < d->n_new && any_labelled(b, n_pair) && (rc = archive_keep(r, i, err))) return rc;
     }
     b->written |= COL_REWARD | COL_WIN_RATE | (r->pairs ? COL_PAIRS : 0);
     measure(b, result);

@@ -92,6 +92,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "labels", (double)r->counts.labels);
     put(all, "val/ties", (double)r->counts.ties);
     put(all, "val/unlabelled", (double)r->counts.unlabelled);
+    if (r->archive) put(all, "replay/prompts", (double)(r->sampled.n - r->sampled.n_new));
     if (!s->n_stale) return;
     put(all, "replay/pairs", (double)s->n_stale);
     put(all, "replay/clip_share", t->weight_clipped / (double)s->n_stale);

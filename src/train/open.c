@@ -237,6 +237,7 @@ static int open_optimizer(struct run *r, sail_err *err)
     r->schedule = (struct schedule){.warmup = c->warmup_steps, .cycles = c->cycles, .min_rate = c->min_lr_rate, .timescale = c->timescale};
     int rc = schedule_find(&r->schedule.kind, c->schedule, err);
     if (!rc) rc = run_open_optimizer(&r->optimizer, &r->param, &r->n_param, r->policy, c, err);
+    if (!rc) rc = archive_open(r, err);
     if (!rc && c->extragradient) rc = point_open(r, &r->start, err);
     return !rc && r->objective->needs & LEARNS_REWARD ? two_level_open(r, err) : rc;
 }
@@ -331,6 +332,7 @@ void run_close(struct run *r)
     optimizer_free(r->optimizer);
     free(r->start.value);
     two_level_close(r->two_level);
+    archive_close(r->archive);
     rewarder_close(r->rewarder);
     self_judge_close(r->self_judge);
     adapter_close(r->adapter);

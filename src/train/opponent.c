@@ -33,7 +33,7 @@ int opponent_check(const struct run *r, sail_err *err)
     const double temperature = opponent_draw.temperature != 0 ? opponent_draw.temperature : c->top_k > 0 || c->top_p < 1 ? NAN : c->temperature;
     if (draw_source(opponent_draw) != SOURCE_POLICY || temperature != 1 || c->sampler_share < 1)
         return err_set(err, SAIL_USAGE, "method %s plays against the policy itself: --logit-weights 1:0,1:0,1:0@1 and --sampler-share 1", r->preset->name);
-    if (c->pair_margin > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "method %s learns from pairs however close they are: drop --pair-margin and --pair-floor", r->preset->name);
+    if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "method %s learns from pairs however close they are: drop --pair-margin and --pair-floor", r->preset->name);
     if (c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no opponent on rows of the data: give --eval-prompts", r->preset->name);
     return SAIL_OK;
 }

@@ -80,7 +80,7 @@ static int refuse_answers(const struct run *r, sail_err *err)
 static int refuse_beside_score_term(const struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    if (c->pair_margin > 0 || c->pair_floor > -1e12)
+    if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12)
         return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor keep some draws of the policy and drop others, and the score term of method %s would be biased: drop them, or --gamma 0", r->preset->name);
     if (candidates_count(r) > 2 && r->pairs && r->pairing->skews && r->mixture.pr > 0)
         return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
@@ -111,6 +111,7 @@ int run_refuse(const struct run *r, sail_err *err)
     if (!rc) rc = self_judge_check(r, err);
     if (!rc) rc = duels_check(r, err);
     if (!rc) rc = prefixes_check(r, scores, err);
+    if (!rc) rc = archive_check(r, scores, err);
     if (!rc && r->groups) rc = groups_check(r, err);
     return rc ? rc : reference_check(r, err);
 }

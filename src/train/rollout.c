@@ -94,12 +94,20 @@ static void draw_prompts(struct run *r, int64_t born)
     d->n = 0;
     for (int64_t j = 0; j < size; j++) {
         const enum route route = draw_route(r, born, j);
-        if (route == ROUTE_OFFLINE || route == ROUTE_DP) continue;
+        if (route == ROUTE_OFFLINE || route == ROUTE_DP || (route == ROUTE_PR && archive_takes(r, j))) continue;
         const int64_t g = born * size + j, row = rollout_visit(r->prompt_order, &r->prompt_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)1 << 40);
         const struct span prompt = r->prompts->example[row].prompt;
         r->online[d->n] = (struct prompt){.ids = dataset_ids(r->prompts, prompt), .n = prompt.n, .key = (uint64_t)g};
         d->prompt[d->n++] = (struct sampled_prompt){.row = row, .route = route, .key = (uint64_t)g, .p = NAN, .beats = {NAN, NAN}, .shared = draws_share(r, born, j)};
     }
+}
+
+/* Behind the new answers those of earlier iterates. */
+static void recall(struct run *r)
+{
+    r->sampled.n_new = r->sampled.n;
+    for (int64_t j = 0; r->archive && j < r->config->batch; j++)
+        if (draw_route(r, r->step, j) == ROUTE_PR && archive_takes(r, j)) archive_recall(r, j);
 }
 
 static void add_sampled(struct run *r, int64_t age)
@@ -112,7 +120,7 @@ static void add_sampled(struct run *r, int64_t age)
         for (int64_t a = i * d->k; a < (i + 1) * d->k; a++) {
             const struct sampled_answer *y = &d->answer[a];
             const int64_t row = rollout_add_row(r, dataset_ids(r->prompts, prompt), prompt.n, d->ids + a * r->config->max_new_tokens, y->n, d->prompt[i].row, group);
-            b->source[row] = age ? SOURCE_REPLAY : candidates_source(r, &d->prompt[i], a - i * d->k);
+            b->source[row] = age || i >= d->n_new ? SOURCE_REPLAY : candidates_source(r, &d->prompt[i], a - i * d->k);
             b->age[row] = (int32_t)age;
             b->finish[row] = y->finish;
             b->logp_behaviour[row] = y->logp;
@@ -148,6 +156,7 @@ int rollout_fill(struct run *r, struct step_result *result, sail_err *err)
         if (!rc && r->sampled.n && r->config->prefix_endings) rc = prefixes_judge(r, err);
         if (rc) return rc;
         result->timing.sample = clock_seconds() - start;
+        recall(r);
     }
     add_sampled(r, age);
     return SAIL_OK;

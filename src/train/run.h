@@ -50,6 +50,7 @@ struct sampled_answer {
 struct sampled {
     int64_t born;                  /* the step that sampled */
     int64_t n, k;                  /* prompts, answers of each */
+    int64_t n_new;                 /* prompts answered now; those behind them come from earlier iterates, with their verdicts */
     struct sampled_prompt *prompt; /* (batch) */
     struct sampled_answer *answer; /* (batch, k) */
     double *duel;                  /* --pairing duels: (batch, k (k - 1) / 2): P(i beats j), i < j */
@@ -81,6 +82,7 @@ struct point {
     int64_t steps;
 };
 struct two_level; /* two_level.c */
+struct archive;   /* archive.c */
 
 struct run;
 /* Which answers of a prompt meet: pairing.c. */
@@ -169,6 +171,7 @@ struct run {
 
     struct optimizer *optimizer;
     struct point start; /* --extragradient: of the step under way */
+    struct archive *archive;     /* NULL: every prompt is answered anew */
     struct two_level *two_level; /* NULL: the objective trains no reward model */
     uint64_t stream; /* added to the step in what is drawn: looking ahead has random numbers of its own */
     struct schedule schedule;
@@ -247,6 +250,7 @@ void pull_close(struct run *r);
 /* reference.c: refuses rules that the run cannot follow; after a step, moves the reference when it is time. */
 int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);
+int64_t reference_steps(const struct run *r); /* between two moves */
 /* Adds one data-set row (sft) or pair to the batch. */
 void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, enum route route);
 /* Adds n unpaired data-set rows to the batch, each with its mismatched row behind it where the method asks for one. */
@@ -301,6 +305,16 @@ int point_open(struct run *r, struct point *at, sail_err *err);
 void point_keep(struct run *r, struct point *at);
 void point_return(struct run *r, struct point *at);
 void point_exchange(struct run *r, struct point *at);
+
+/* archive.c: --replay-iterates. Whether row j of the step takes answers of an earlier iterate; they become the sampled prompt behind the last; prompt i with its verdicts is kept for later ones. */
+int archive_check(const struct run *r, bool scores_sampler, sail_err *err);
+int archive_open(struct run *r, sail_err *err);
+bool archive_takes(struct run *r, int64_t j);
+void archive_recall(struct run *r, int64_t j);
+int archive_keep(struct run *r, int64_t i, sail_err *err);
+int archive_write(const struct run *r, const char *folder, sail_err *err); /* into a checkpoint, and back */
+int archive_read(struct run *r, const char *folder, sail_err *err);
+void archive_close(struct archive *a);
 
 /* two_level.c: the reward model that the run trains, and its second policy. A step of the second policy, on verdicts; scores of the answers by the reward model, whose gradient they add to; the
  * reward model's own step, once the first policy has taken its. */

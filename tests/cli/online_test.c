@@ -41,6 +41,44 @@ static void answers_of_the_reference_resume_bit_for_bit(void **state)
     }
 }
 
+/* From the second iterate on some prompts bring their answers and verdicts along, and nobody is asked about those again; killed after step 2, the run still has them. */
+static void earlier_iterates_come_back(void **state)
+{
+    (void)state;
+    char shared[4096];
+    snprintf(shared, sizeof shared, "align --model %s --data %s/pairs.jsonl --method dno --pair-margin 0.5 --pair-margin-own 0.1 --pair-floor -100 --replay-iterates 0.4,0.3 --ref-steps 1 --reward-rule %s "
+             "--batch 6 --max-steps 4 --save-steps 2 --max-length 64 --max-new-tokens 12 --lr 1e-2 --dtype f32 --lora-r 4 --threads 1 --quiet", model, folder, repo_path("examples/demo/happy.yaml"));
+    assert_resumes(shared, "--threads 1");
+    assert_same_file("straight", "killed", "checkpoints/step-4/archive.safetensors");
+    double brought = 0;
+    for (int step = 1; step <= 4; step++) {
+        const double now = run_metric("straight", "replay/prompts", step);
+        assert_true(step == 1 ? now == 0 : now >= 0 && now <= 6);
+        brought += now;
+        assert_near(run_metric("straight", "labels", step), 6 * (6 * step - brought), 0, 0); // six answers to each of six prompts
+    }
+    assert_true(brought >= 4);
+    assert_run("%s --replay-iterates 0 --out %s/new", shared, folder);
+    assert_near(run_metric("new", "labels", 4), 6 * 24, 0, 0);
+}
+
+/* Beyond every margin there is no pair; answers of the policy's own have one of their own. */
+static void own_answers_win_by_a_margin_of_their_own(void **state)
+{
+    (void)state;
+    static const double own[] = {1e6, 1e-3};
+    for (int k = 0; k < 2; k++) {
+        shell("rm -rf %s/margin", folder);
+        assert_run("align --model %s --data %s/pairs.jsonl --method dno --pair-margin 1e6 --pair-margin-own %g --pair-floor -100 --reward-rule %s --batch 6 --max-steps 1 --max-length 64 --max-new-tokens 12 --dtype f32 "
+                   "--lora-r 4 --quiet --out %s/margin", model, folder, own[k], repo_path("examples/demo/happy.yaml"), folder);
+        const double pairs = 6 * 15 - run_metric("margin", "val/ties", 1);
+        if (k)
+            assert_true(pairs > 0 && pairs < 6 * 15);
+        else
+            assert_near(pairs, 0, 0, 0);
+    }
+}
+
 static const struct {
     const char *options, *says;
 } refused[] = {
@@ -66,6 +104,13 @@ static const struct {
     {"--method inpo --full --ref-rule init", "drop --full"},
     {"--method inpo --tau 0.2", "--tau must be at most --beta"},
     {"--method dno", "give --data and drop --prompts"},
+    {"--method sppo --replay-iterates 0.6,0.5", "expected less than 1"},
+    {"--method sppo --replay-iterates 0.6,x", "expected shares like"},
+    {"--method sppo --replay-iterates 0.6 --ref-rule init", "--ref-rule periodic"},
+    {"--method sppo --replay-iterates 0.6 --pr-label sampled", "hard or soft"},
+    {"--method sppo --replay-iterates 0.6 --replay-steps 1", "drop"},
+    {"--method rloo --replay-iterates 0.6 --ref-rule periodic", "has no use for them"},
+    {"--method sail-pr --mix-pr 1 --pair-margin-own 1", "--gamma 0"},
     {"--method sail-pr --mix-pr 1 --pair-margin 1", "--gamma 0"},
     {"--method sft --mix-pr 1", "learns from the data only: drop"},
 };
@@ -87,6 +132,7 @@ static int prepare(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(bad_configurations_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back),
+                                       cmocka_unit_test(own_answers_win_by_a_margin_of_their_own), cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
