@@ -24,7 +24,7 @@ static bool one_of(const char *key, const char *const *names)
 }
 static const char *const set_by_study[] = {"out", "seed", "resume", "dry_run", "quiet", NULL};
 static const char *const same_for_all[] = {"model", "adapter", NULL};
-static const char *const judges[] = {"reward_model", "reward_rule", "reward_table", "labeler_command", "judge_model", NULL};
+static const char *const judges[] = {"reward_model", "reward_rule", "reward_table", "labeler_command", "judge_model", "final_answer", NULL};
 static const char *const files[] = {"model", "adapter", "data", "prompts", "eval_data", "eval_prompts", "reward_rule", "reward_table", NULL};
 
 static int set_options(const struct study *s, const struct study_options *o, sail_config *c, bool of_method, sail_err *err)
@@ -94,7 +94,7 @@ static int plan_eval(struct comparison *c, const sail_config *given, sail_err *e
     if (rc) return rc;
     set_threads(c, c->eval, given);
     if (!rewarder_given(c->eval))
-        return err_set(err, SAIL_USAGE, "%s:%d: no judge: expected reward_model, reward_rule, reward_table, labeler_command or judge_model in eval or base", s->path,
+        return err_set(err, SAIL_USAGE, "%s:%d: no judge: expected reward_model, reward_rule, reward_table, labeler_command, judge_model or final_answer in eval or base", s->path,
                        s->eval.line ? s->eval.line : s->base.line);
     if (!c->eval->prompts && !held_out && !seen)
         return err_set(err, SAIL_USAGE, "%s:%d: no prompts to judge on: expected 'prompts' in eval, or 'eval_prompts' in base", s->path, s->eval.line ? s->eval.line : s->base.line);

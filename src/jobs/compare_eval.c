@@ -39,7 +39,9 @@ static int open_all(struct compare_judge *j, sail_err *err)
         return err_set(err, SAIL_USAGE, "max_new_tokens %lld leaves no room for a prompt in %lld tokens", (long long)c->max_new_tokens, (long long)d.max_length);
     if ((rc = dataset_open(&j->prompts, c->prompts, &d, err))) return rc;
     if (!j->prompts->n) return err_set(err, SAIL_FAILED, "%s: no rows", c->prompts);
-    return rewarder_open(&j->rewarder, c, &j->text, (struct run_policies){0}, err);
+    rc = rewarder_open(&j->rewarder, c, &j->text, (struct run_policies){0}, err);
+    if (!rc && rewarder_compares(j->rewarder)) rc = err_set(err, SAIL_USAGE, "eval: the judge compares two answers (judge_rubric %s): expected one that rewards single answers, such as a rubric of points", c->judge_rubric);
+    return rc;
 }
 
 int compare_judge_open(struct compare_judge **out, const struct comparison *c, sail_err *err)

@@ -24,6 +24,16 @@ struct evaluation {
     struct buf json;
 };
 
+/* Two folders with a tokenizer each, and not the same one. */
+static bool other_tokenizer(const char *a, const char *b)
+{
+    char *pa = path_join(a, "tokenizer.json"), *pb = path_join(b, "tokenizer.json");
+    const bool both = path_exists(pa) && path_exists(pb);
+    free(pa);
+    free(pb);
+    return both && !text_pipeline_same_tokenizer(a, b);
+}
+
 static int open_models(struct evaluation *e, sail_err *err)
 {
     const sail_config *c = e->config;
@@ -33,12 +43,18 @@ static int open_models(struct evaluation *e, sail_err *err)
     if (!rc && c->adapter) rc = adapter_open(&e->adapter, e->model, c->adapter, false, err);
     if (!rc && c->ref) rc = model_open(&e->reference_model, c->ref, &o, err);
     if (!rc && c->versus) rc = model_open(&e->versus_model, c->versus, &o, err);
+    if (!rc && e->reference_model && model_facts(e->reference_model)->vocab != model_facts(e->model)->vocab) rc = err_set(err, SAIL_USAGE, "--ref %s: another vocabulary than %s", c->ref, c->model);
+    if (!rc && e->versus_model && (model_facts(e->versus_model)->vocab != model_facts(e->model)->vocab || other_tokenizer(c->model, c->versus)))
+        rc = err_set(err, SAIL_USAGE, "--versus %s: its tokenizer is another one than that of %s, whose tokens the prompts are in", c->versus, c->model);
     e->policy = (struct policy){e->model, e->adapter};
     e->versus = (struct policy){e->versus_model, NULL};
     // With an adapter the reference is the model without it.
     e->reference = (struct policy){e->reference_model ? e->reference_model : e->adapter ? e->model : NULL, NULL};
     return rc;
 }
+
+/* The data's answers are what the policy's are compared with. */
+static bool answers_in_data(const struct evaluation *e) { return e->data && !e->config->prompts && e->data->kind != DATA_PROMPTS; }
 
 static int open_rows(struct evaluation *e, sail_err *err)
 {
@@ -55,7 +71,10 @@ static int open_rows(struct evaluation *e, sail_err *err)
         return err_set(err, SAIL_USAGE, "--max-new-tokens %lld leaves no room for a prompt in %lld tokens", (long long)c->max_new_tokens, (long long)o.max_length);
     const char *prompts = c->prompts ? c->prompts : c->data;
     if (!rc && prompts) rc = dataset_open(&e->prompts, prompts, &o, err);
-    return rc ? rc : rewarder_open(&e->rewarder, c, &e->text, (struct run_policies){0}, err);
+    if (!rc) rc = rewarder_open(&e->rewarder, c, &e->text, (struct run_policies){0}, err);
+    if (!rc && e->rewarder && rewarder_compares(e->rewarder) && !e->versus_model && !answers_in_data(e))
+        return err_set(err, SAIL_USAGE, "the judge compares two answers (--judge-rubric %s), and there is only one: give --versus, answers in --data, or a rubric of points", c->judge_rubric);
+    return rc;
 }
 
 static void put_number(struct buf *b, const char *name, double value)
@@ -117,64 +136,92 @@ static int sample(struct evaluation *e, struct policy policy, struct policy refe
     return rc;
 }
 
-/* Rewards of the data's chosen answers, one for each prompt. */
-static int reward_data(struct evaluation *e, double *reward, sail_err *err)
+/* The answers that a policy's are compared with, k for each prompt; where rewards were given, they decide. */
+struct others {
+    int64_t k;
+    struct eval_answer *answer;
+    double *reward;
+};
+
+static struct eval_answer answer_at(const struct sampled_eval *s, int64_t at) { return (struct eval_answer){s->ids[at], s->n_tok[at], s->finish[at]}; }
+
+/* The data's chosen answers, one for each prompt, and their rewards. */
+static int read_answers(struct evaluation *e, struct others *o, sail_err *err)
 {
-    for (int64_t i = 0; i < e->data->n; i++) {
+    o->k = 1;
+    int rc = mem_alloc(&o->answer, (size_t)e->data->n, sizeof *o->answer, err);
+    if (!rc) rc = mem_alloc(&o->reward, (size_t)e->data->n, sizeof *o->reward, err);
+    for (int64_t i = 0; !rc && i < e->data->n; i++) {
         const struct example *x = &e->data->example[i];
         const struct span s = x->chosen.n ? x->chosen : x->completion;
         const int32_t *ids = dataset_ids(e->data, s);
         const enum finish finish = FINISH_EOS;
+        o->answer[i] = (struct eval_answer){ids, s.n, finish};
         const struct reward_request q = {.key = i, .prompt_text = x->text >= 0 ? e->data->text + x->text : NULL, .row = e->data->row ? e->data->row[i] : NULL,
                                          .prompt = dataset_ids(e->data, x->prompt), .n_prompt = x->prompt.n, .n = 1, .ids = &ids, .n_tok = &s.n, .finish = &finish};
         double p;
-        reward[i] = NAN;
-        int rc = s.n ? rewarder_ask(e->rewarder, &q, &reward[i], &p, err) : SAIL_OK;
-        if (rc) return rc;
+        o->reward[i] = NAN;
+        if (s.n && !rewarder_compares(e->rewarder)) rc = rewarder_ask(e->rewarder, &q, &o->reward[i], &p, err);
     }
-    return SAIL_OK;
+    return rc;
 }
 
-/* Share of answers with the larger reward, ties half; the other side has other_k answers for each prompt. */
-static int put_wins(struct evaluation *e, const struct sampled_eval *mine, const double *other, int64_t other_k, sail_err *err)
+static int copy_answers(struct others *o, const struct sampled_eval *s, sail_err *err)
+{
+    const int64_t n = s->n_prompt * s->n_return;
+    o->k = s->n_return;
+    int rc = mem_alloc(&o->answer, (size_t)n, sizeof *o->answer, err);
+    if (!rc) rc = mem_alloc(&o->reward, (size_t)n, sizeof *o->reward, err);
+    for (int64_t a = 0; !rc && a < n; a++) {
+        o->answer[a] = answer_at(s, a);
+        o->reward[a] = s->reward[a];
+    }
+    return rc;
+}
+
+/* What one answer wins over another: 1, a half or 0 by rewards, p by a judge who compares; NaN: no verdict. */
+static int win(struct evaluation *e, const struct sampled_eval *mine, int64_t i, int64_t a, const struct others *o, int64_t b, double *out, sail_err *err)
+{
+    const double d = mine->reward[a] - o->reward[b];
+    if (!rewarder_compares(e->rewarder)) return *out = isnan(d) ? NAN : d > 0 ? 1 : d == 0 ? 0.5 : 0, SAIL_OK;
+    return o->answer[b].n ? sampled_eval_compare(e->rewarder, e->prompts, i, a * o->k + b % o->k, answer_at(mine, a), o->answer[b], out, err) : (*out = NAN, SAIL_OK);
+}
+
+/* Share of comparisons won, over every answer of either side. */
+static int put_wins(struct evaluation *e, const struct sampled_eval *mine, const struct others *o, sail_err *err)
 {
     double *share;
     if (mem_alloc(&share, (size_t)mine->n_prompt, sizeof *share, err)) return SAIL_FAILED;
-    for (int64_t i = 0; i < mine->n_prompt; i++) {
-        double wins = 0;
-        int64_t n = 0;
-        for (int64_t a = 0; a < mine->n_return; a++)
-            for (int64_t b = 0; b < other_k; b++) {
-                const double d = mine->reward[i * mine->n_return + a] - other[i * other_k + b];
-                if (isnan(d)) continue;
-                wins += d > 0 ? 1 : d == 0 ? 0.5 : 0;
+    int rc = SAIL_OK;
+    for (int64_t i = 0; !rc && i < mine->n_prompt; i++) {
+        double wins = 0, n = 0;
+        for (int64_t a = i * mine->n_return; !rc && a < (i + 1) * mine->n_return; a++)
+            for (int64_t b = i * o->k; !rc && b < (i + 1) * o->k; b++) {
+                double x = NAN;
+                if ((rc = win(e, mine, i, a, o, b, &x, err)) || isnan(x)) continue;
+                wins += x;
                 n++;
             }
-        share[i] = n ? wins / (double)n : NAN;
+        share[i] = n ? wins / n : NAN;
     }
-    put_interval(&e->json, "win_rate", statistics_mean(share, mine->n_prompt));
+    if (!rc) put_interval(&e->json, "win_rate", statistics_mean(share, mine->n_prompt));
     free(share);
-    return SAIL_OK;
+    return rc;
 }
 
 static int compare_answers(struct evaluation *e, const struct sampled_eval *mine, sail_err *err)
 {
-    if (!e->rewarder) return SAIL_OK;
-    if (e->versus_model) {
-        struct sampled_eval other = {0};
-        int rc = sample(e, e->versus, (struct policy){0}, &other, err);
-        if (!rc) rc = put_means(e, "versus_reward", other.reward, other.n_prompt, other.n_return, err);
-        if (!rc) rc = put_wins(e, mine, other.reward, other.n_return, err);
-        sampled_eval_release(&other);
-        return rc;
-    }
-    if (!e->data || e->config->prompts || e->data->kind == DATA_PROMPTS) return SAIL_OK;
-    double *reward;
-    if (mem_alloc(&reward, (size_t)e->data->n, sizeof *reward, err)) return SAIL_FAILED;
-    int rc = reward_data(e, reward, err);
-    if (!rc) put_interval(&e->json, "data_reward", statistics_mean(reward, e->data->n));
-    if (!rc) rc = put_wins(e, mine, reward, 1, err);
-    free(reward);
+    struct sampled_eval other = {0};
+    struct others o = {0};
+    const bool versus = e->versus_model != NULL, rewards = e->rewarder && !rewarder_compares(e->rewarder);
+    if (!e->rewarder || (!versus && !answers_in_data(e))) return SAIL_OK;
+    int rc = versus ? sample(e, e->versus, (struct policy){0}, &other, err) : read_answers(e, &o, err);
+    if (!rc && versus) rc = copy_answers(&o, &other, err);
+    if (!rc && rewards) rc = put_means(e, versus ? "versus_reward" : "data_reward", o.reward, mine->n_prompt, o.k, err);
+    if (!rc) rc = put_wins(e, mine, &o, err);
+    free(o.answer);
+    free(o.reward);
+    sampled_eval_release(&other);
     return rc;
 }
 
@@ -187,7 +234,7 @@ static int evaluate_answers(struct evaluation *e, sail_err *err)
     put_number(&e->json, "answers_per_prompt", (double)mine.n_return);
     put_number(&e->json, "mean_length", mine.length);
     put_number(&e->json, "eos_share", mine.eos_share);
-    if (e->rewarder) rc = put_means(e, "reward", mine.reward, mine.n_prompt, mine.n_return, err);
+    if (e->rewarder && !rewarder_compares(e->rewarder)) rc = put_means(e, "reward", mine.reward, mine.n_prompt, mine.n_return, err);
     if (!rc && e->reference.model) rc = put_means(e, "kl", mine.kl, mine.n_prompt, mine.n_return, err);
     if (!rc) rc = compare_answers(e, &mine, err);
     sampled_eval_release(&mine);

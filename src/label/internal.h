@@ -9,6 +9,7 @@
 struct labeler {
     const char *name;
     int64_t bad; /* answers that were no verdict */
+    bool compares; /* it says which of two answers is better, and nothing of one alone */
     int (*ask)(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err);
     void (*close)(struct labeler *l);
 };

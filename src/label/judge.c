@@ -166,9 +166,11 @@ int labeler_judge_open(struct labeler **out, const char *rubric, int samples, co
     *j = (struct judge){.head = {.name = "judge", .ask = ask, .close = close_judge}, .writer = *w, .samples = samples};
     buf_init(&j->conversation, 0);
     rc = rubric_open(&j->rubric, rubric, err);
-    if (rc)
+    if (rc) {
         close_judge(&j->head);
-    else
-        *out = &j->head;
-    return rc;
+        return rc;
+    }
+    j->head.compares = rubric_is_pair(j->rubric);
+    *out = &j->head;
+    return SAIL_OK;
 }

@@ -9,6 +9,7 @@ void labeler_close(struct labeler *l)
 }
 
 const char *labeler_name(const struct labeler *l) { return l->name; }
+bool labeler_compares(const struct labeler *l) { return l->compares; }
 int64_t labeler_bad_answers(const struct labeler *l) { return l->bad; }
 
 int labeler_ask(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err)

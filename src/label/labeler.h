@@ -37,6 +37,7 @@ int labeler_final_answer_open(struct labeler **out, bool gold, double share, sai
 char *label_final_answer(const char *text); /* in one spelling, to be freed; NULL: none */
 void labeler_close(struct labeler *l);
 const char *labeler_name(const struct labeler *l);
+bool labeler_compares(const struct labeler *l); /* it has no reward for a single answer, as far as is known before it is asked */
 /* answer->reward has room for n. SAIL_FAILED only when the labeler as a whole is gone (not for one bad answer). */
 int labeler_ask(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err);
 int64_t labeler_bad_answers(const struct labeler *l);

@@ -304,6 +304,7 @@ static int open_all(struct run *r, sail_err *err)
     if ((c->implicit_reward || c->self_judge || c->prefix_endings) && !r->text.tokenizer) return err_set(err, SAIL_USAGE, "%s: --implicit-reward, --self-judge and --prefix-endings read texts, and there is no tokenizer (tokenizer.json)", c->model);
     if ((rc = self_judge_open(&r->self_judge, c, &r->text, err))) return rc;
     if ((rc = rewarder_open(&r->rewarder, c, &r->text, (struct run_policies){&r->policy, r->needs_reference ? &r->reference : NULL}, err))) return rc;
+    if (r->rewarder && r->eval_prompts && rewarder_compares(r->rewarder)) log_warning("--eval-prompts: the judge compares answers and has no reward for one: the curve is of KL and length alone");
     if ((rc = open_optimizer(r, err)) || (rc = open_sampling(r, err)) || (rc = open_buffers(r, err))) return rc;
     plan_steps(r);
     return SAIL_OK;

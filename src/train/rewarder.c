@@ -136,6 +136,8 @@ void rewarder_close(struct rewarder *r)
 
 const char *rewarder_name(const struct rewarder *r) { return r->n_judge > 1 ? "reward models" : r->n_judge ? "reward model" : labeler_name(r->labeler); }
 
+bool rewarder_compares(const struct rewarder *r) { return r->labeler && labeler_compares(r->labeler); }
+
 static int decode_all(struct rewarder *r, const struct reward_request *q, sail_err *err)
 {
     int rc = SAIL_OK;

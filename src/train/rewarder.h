@@ -16,6 +16,7 @@ int rewarder_given(const sail_config *config);
 #define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model or --final-answer"
 void rewarder_close(struct rewarder *r);
 const char *rewarder_name(const struct rewarder *r);
+bool rewarder_compares(const struct rewarder *r); /* no reward for a single answer: pairs only */
 
 /* Answers of one prompt, 64 at most. */
 struct reward_request {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 
 static int prompts_of(const struct dataset *d, struct prompt **out, sail_err *err)
 {
@@ -66,6 +67,28 @@ static int reward_one(struct sampled_eval *e, struct rewarder *rewarder, const s
     return SAIL_OK;
 }
 
+int sampled_eval_compare(struct rewarder *rewarder, const struct dataset *d, int64_t i, int64_t key, struct eval_answer a, struct eval_answer b, double *p, sail_err *err)
+{
+    const struct example *x = &d->example[i];
+    const int32_t *ids[2] = {a.ids, b.ids}, n_tok[2] = {a.n, b.n};
+    const enum finish finish[2] = {a.finish, b.finish};
+    double reward[2];
+    const struct reward_request q = {.key = key, .prompt_text = x->text >= 0 ? d->text + x->text : NULL, .row = d->row ? d->row[i] : NULL, .prompt = dataset_ids(d, x->prompt), .n_prompt = x->prompt.n,
+                                     .n = 2, .ids = ids, .n_tok = n_tok, .finish = finish};
+    return rewarder_ask(rewarder, &q, reward, p, err);
+}
+
+static int keep_ids(struct sampled_eval *e, const struct answer *y, int64_t at, sail_err *err)
+{
+    for (int64_t k = 0; k < e->n_return; k++, at++) {
+        if (mem_alloc(&e->ids[at], (size_t)y[k].n, sizeof **e->ids, err)) return SAIL_FAILED;
+        memcpy(e->ids[at], y[k].ids, (size_t)y[k].n * sizeof **e->ids);
+        e->n_tok[at] = y[k].n;
+        e->finish[at] = y[k].finish;
+    }
+    return SAIL_OK;
+}
+
 static int keep_text_of(struct sampled_eval *e, const struct text_pipeline *text, const struct answer *y, int64_t i, sail_err *err)
 {
     for (int64_t k = 0; k < e->n_return; k++) {
@@ -90,13 +113,17 @@ int sampled_eval_run(struct sampled_eval *e, struct sampler *sampler, struct pol
     int rc = prompts_of(d, &prompt, err);
     if (!rc) rc = mem_alloc(&e->reward, (size_t)n, sizeof *e->reward, err);
     if (!rc) rc = mem_alloc(&e->kl, (size_t)n, sizeof *e->kl, err);
+    if (!rc) rc = mem_alloc(&e->ids, (size_t)n, sizeof *e->ids, err);
+    if (!rc) rc = mem_alloc(&e->n_tok, (size_t)n, sizeof *e->n_tok, err);
+    if (!rc) rc = mem_alloc(&e->finish, (size_t)n, sizeof *e->finish, err);
     if (!rc && keep_text) rc = mem_alloc(&e->text, (size_t)n, sizeof *e->text, err);
     for (int64_t i = 0; !rc && i < n; i++) e->reward[i] = e->kl[i] = NAN;
     if (!rc) rc = sampler_run(sampler, policy, prompt, d->n, o, &answers, progress, context, err);
+    for (int64_t i = 0; !rc && i < d->n; i++) rc = keep_ids(e, &answers[i * o->n_return], i * o->n_return, err);
     for (int64_t i = 0; !rc && i < d->n; i++) {
         const struct answer *y = &answers[i * o->n_return];
         if (reference.model) rc = score_kl(e, policy, reference, &prompt[i], y, i, err);
-        if (!rc && rewarder) rc = reward_one(e, rewarder, d, &prompt[i], y, i, err);
+        if (!rc && rewarder && !rewarder_compares(rewarder)) rc = reward_one(e, rewarder, d, &prompt[i], y, i, err);
         if (!rc && keep_text && text->tokenizer) rc = keep_text_of(e, text, y, i, err);
         for (int64_t k = 0; !rc && k < o->n_return; k++) {
             e->length += (double)y[k].n / (double)n;
@@ -111,7 +138,11 @@ int sampled_eval_run(struct sampled_eval *e, struct sampler *sampler, struct pol
 void sampled_eval_release(struct sampled_eval *e)
 {
     for (int64_t i = 0; e->text && i < e->n_prompt * e->n_return; i++) free(e->text[i]);
+    for (int64_t i = 0; e->ids && i < e->n_prompt * e->n_return; i++) free(e->ids[i]);
     free(e->text);
+    free(e->ids);
+    free(e->n_tok);
+    free(e->finish);
     free(e->reward);
     free(e->kl);
     *e = (struct sampled_eval){0};
