@@ -147,10 +147,11 @@ int file_writer_open(struct file_writer *w, const char *path, sail_err *err)
         w->f = !strcmp(path, "-") ? stdout : fopen(path, "wb");
     } else {
         w->temporary = mem_printf("%s.tmp-%ld", path, (long)getpid());
-        w->f = fopen(w->temporary, "wb");
+        errno = EISDIR;
+        w->f = path_is_dir(path) ? NULL : fopen(w->temporary, "wb");
     }
     if (w->f) return SAIL_OK;
-    int rc = fail(err, "cannot create", w->temporary ? w->temporary : path);
+    int rc = fail(err, "cannot create", path);
     free(w->temporary);
     free(w->path);
     *w = (struct file_writer){0};

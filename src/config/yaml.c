@@ -8,6 +8,7 @@
 #include <yaml.h>
 
 #include "base/err.h"
+#include "base/file.h"
 
 struct reader {
     yaml_parser_t parser;
@@ -76,6 +77,19 @@ static int read_value(struct reader *r, struct buf *value, sail_err *err)
     return rc;
 }
 
+/* Whether a key came before, with - or _; it has from now on. */
+static bool seen_before(struct buf *seen, const char *key)
+{
+    const size_t at = seen->len;
+    buf_putc(seen, '\n');
+    buf_puts(seen, key);
+    buf_putc(seen, '\n');
+    if (seen->failed) return false;
+    for (char *c = seen->data + at; *c; c++)
+        if (*c == '-') *c = '_';
+    return strstr(seen->data, seen->data + at) != seen->data + at;
+}
+
 static int read_pairs(struct reader *r, int (*set)(void *, const char *, const char *, sail_err *), void *context, sail_err *err)
 {
     int rc;
@@ -84,8 +98,9 @@ static int read_pairs(struct reader *r, int (*set)(void *, const char *, const c
         if (r->event.type == YAML_STREAM_END_EVENT) return SAIL_OK; // an empty file
     } while (r->event.type == YAML_STREAM_START_EVENT || r->event.type == YAML_DOCUMENT_START_EVENT);
     if (r->event.type != YAML_MAPPING_START_EVENT) return refuse(r, "a mapping (key: value)", err);
-    struct buf key, value;
+    struct buf key, value, seen;
     buf_init(&key, 4096);
+    buf_init(&seen, 0);
     buf_init(&value, (size_t)1 << 20);
     while (!rc && !(rc = next_event(r, err)) && r->event.type != YAML_MAPPING_END_EVENT) {
         if (r->event.type != YAML_SCALAR_EVENT) {
@@ -95,17 +110,21 @@ static int read_pairs(struct reader *r, int (*set)(void *, const char *, const c
         size_t line = r->event.start_mark.line + 1;
         buf_clear(&key);
         buf_append(&key, r->event.data.scalar.value, r->event.data.scalar.length);
-        rc = read_value(r, &value, err);
+        if (seen_before(&seen, key.data ? key.data : ""))
+            rc = err_set(err, SAIL_USAGE, "%s:%zu: '%s' is there twice", r->path, line, key.data);
+        if (!rc) rc = read_value(r, &value, err);
         if (!rc && (key.failed || value.failed)) rc = err_set(err, SAIL_USAGE, "%s:%zu: too long", r->path, line);
         if (!rc && (rc = set(context, key.data ? key.data : "", value.data ? value.data : "", err))) err_context(err, "%s:%zu", r->path, line);
     }
     buf_release(&key);
     buf_release(&value);
+    buf_release(&seen);
     return rc;
 }
 
 int yaml_read_flat(const char *path, int (*set)(void *, const char *, const char *, sail_err *), void *context, sail_err *err)
 {
+    if (path_is_dir(path)) return err_set(err, SAIL_USAGE, "%s: expected a YAML file, got a folder", path);
     FILE *f = fopen(path, "rb");
     if (!f) return err_set(err, SAIL_USAGE, "%s: %s", path, strerror(errno));
     struct reader r = {.path = path};

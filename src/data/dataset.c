@@ -398,6 +398,14 @@ static int read_rows(struct loader *l)
     return rc;
 }
 
+int dataset_refuse(const struct dataset *d, int code, const char *expected, sail_err *err)
+{
+    if (!d->n) return err_set(err, SAIL_FAILED, "%s: no rows", d->path);
+    char keys[200];
+    const struct example *e = d->example;
+    return err_set(err, code, "%s:%lld: expected %s; the row has: %s", dataset_file(d, e), (long long)e->line, expected, keys_of(d->row[0], keys, sizeof keys));
+}
+
 int dataset_open(struct dataset **out, const char *path, const struct dataset_options *o, sail_err *err)
 {
     struct dataset *d;

@@ -57,9 +57,11 @@ struct dataset {
     json_t **row; /* (n) the original rows, for labelers and templates */
     int64_t n_truncated_prompts, n_truncated_completions, n_truncated_tokens;
 };
-/* Whole files. Errors: "train.jsonl:12: 'chosen' is missing: expected a string or a list of messages (row has: prompt, rejected)". */
+/* Whole files. Errors: "train.jsonl:12: 'chosen[0].content': expected a string or a list of parts, got a number". */
 int dataset_open(struct dataset **out, const char *path, const struct dataset_options *o, sail_err *err);
 void dataset_free(struct dataset *d);
+/* The rows are not of the kind that is `expected`: names the first one, or says that there is none. Returns code. */
+int dataset_refuse(const struct dataset *d, int code, const char *expected, sail_err *err);
 static inline const char *dataset_file(const struct dataset *d, const struct example *e) { return d->files.path[e->file]; }
 static inline const int32_t *dataset_ids(const struct dataset *d, struct span s) { return d->ids + s.start; }
 static inline const unsigned char *dataset_counted(const struct dataset *d, struct span s) { return d->counted ? d->counted + s.start : NULL; }

@@ -35,13 +35,16 @@ static int open_all(struct generation *g, sail_err *err)
     struct dataset_options d = g->text.options;
     d.want_prompts_only = true;
     if ((rc = dataset_open(&g->data, c->prompts, &d, err))) return rc;
+    if (!g->data->n) return dataset_refuse(g->data, SAIL_FAILED, "prompt", err);
     if ((rc = mem_alloc(&g->prompt, (size_t)g->data->n, sizeof *g->prompt, err))) return rc;
     for (int64_t i = 0; i < g->data->n; i++) {
         const struct span s = g->data->example[i].prompt;
         g->prompt[i] = (struct prompt){.ids = dataset_ids(g->data, s), .n = s.n, .key = (uint64_t)i};
+        char what[4300];
+        snprintf(what, sizeof what, "%s:%lld", dataset_file(g->data, &g->data->example[i]), (long long)g->data->example[i].line);
+        if ((rc = model_check_prompt(g->model, g->prompt[i].ids, s.n, what, err))) return rc;
         if (s.n + c->max_new_tokens > f->max_position)
-            return err_set(err, SAIL_FAILED, "%s:%lld: %d prompt tokens and --max-new-tokens %lld are more than the model's context of %lld", c->prompts, (long long)g->data->example[i].line,
-                           (int)s.n, (long long)c->max_new_tokens, (long long)f->max_position);
+            return err_set(err, SAIL_FAILED, "%s: %d prompt tokens and --max-new-tokens %lld are more than the model's context of %lld", what, (int)s.n, (long long)c->max_new_tokens, (long long)f->max_position);
     }
     return sampler_create(&g->sampler, g->model, err);
 }
@@ -88,10 +91,10 @@ static int generate(struct generation *g, sail_err *err)
     const struct policy p = {g->model, g->adapter};
     struct answer *answers = NULL;
     struct file_writer w;
-    g->started = g->told = clock_seconds();
-    int rc = sampler_run(g->sampler, p, g->prompt, g->data->n, &o, &answers, progress, g, err);
+    int rc = file_writer_open(&w, c->out, err); // before the work: what is wrong with it is said now
     if (rc) return rc;
-    if ((rc = file_writer_open(&w, c->out, err))) return rc;
+    g->started = g->told = clock_seconds();
+    rc = sampler_run(g->sampler, p, g->prompt, g->data->n, &o, &answers, progress, g, err);
     for (int64_t k = 0; !rc && k < g->data->n * c->num_return; k++) rc = write_answer(g, &answers[k], &w, err);
     if (rc) {
         file_writer_abandon(&w);

@@ -1,4 +1,5 @@
 /* sail grad: the gradient of one batch, no optimizer; every trainable tensor under its name in the model's (or the adapter's) file. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,12 @@ static int find_objective(struct gradient *g, sail_err *err)
     return rc;
 }
 
+static int refuse_rows(const struct gradient *g, const char *expected, sail_err *err)
+{
+    dataset_refuse(g->data, SAIL_FAILED, expected, err);
+    return err_context(err, "--method %s", g->config->method);
+}
+
 static int open_all(struct gradient *g, sail_err *err)
 {
     const sail_config *c = g->config;
@@ -70,14 +77,14 @@ static int open_all(struct gradient *g, sail_err *err)
     if ((rc = text_pipeline_open(&g->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     if ((rc = dataset_open(&g->data, c->data, &g->text.options, err))) return rc;
     const bool sft = g->objective == objective_find("sft");
-    if (g->data->n == 0) return err_set(err, SAIL_FAILED, "%s: no rows", c->data);
+    if (g->data->n == 0) return dataset_refuse(g->data, SAIL_FAILED, "", err);
     if (g->needs & COL_VERDICT) {
         if (g->data->kind == DATA_PREFERENCE && (rc = dataset_unpair(g->data, err))) return rc;
-        if (g->data->kind != DATA_UNPAIRED) return err_set(err, SAIL_FAILED, "%s: --method %s needs rows with a label (true or false), or chosen and rejected", c->data, c->method);
+        if (g->data->kind != DATA_UNPAIRED) return refuse_rows(g, "a label (true or false), or chosen and rejected", err);
         return rows_check(g->data, g->model, err);
     }
-    if (!sft && g->data->kind != DATA_PREFERENCE) return err_set(err, SAIL_FAILED, "%s: --method %s needs chosen and rejected", c->data, c->method);
-    if (sft && g->data->kind == DATA_PROMPTS) return err_set(err, SAIL_FAILED, "%s: sft needs completions", c->data);
+    if (!sft && g->data->kind != DATA_PREFERENCE) return refuse_rows(g, "chosen and rejected", err);
+    if (sft && g->data->kind == DATA_PROMPTS) return refuse_rows(g, "completion, or chosen and rejected", err);
     return rows_check(g->data, g->model, err);
 }
 
@@ -127,6 +134,11 @@ static int write_gradient(const struct gradient *g, sail_err *err)
     struct param *p;
     struct tensor *t;
     const int64_t n = policy_params(g->policy, &p);
+    double square = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < p[i].n; k++) square += (double)p[i].grad[k] * p[i].grad[k];
+    if (!isfinite(g->stats.loss) || !isfinite(square))
+        return err_set(err, SAIL_FAILED, "%s: the loss is %g and the gradient's norm %g: nothing written", g->config->data, g->stats.loss, sqrt(square));
     int rc = mem_alloc(&t, (size_t)n, sizeof *t, err);
     if (rc) return rc;
     for (int64_t i = 0; i < n; i++) {

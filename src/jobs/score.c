@@ -1,10 +1,12 @@
 /* sail score: log-probs of given completions, or a reward model's scores; a row out for each row in, in order. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "data/text_pipeline.h"
 #include "jobs/jobs.h"
 #include "jobs/rows.h"
@@ -22,6 +24,8 @@ struct scoring {
     float *token_logp;
     size_t token_capacity;
     struct file_writer out;
+    int64_t n_bad; /* scores that are no numbers */
+    const struct example *first_bad;
 };
 
 static int open_all(struct scoring *s, sail_err *err)
@@ -34,7 +38,7 @@ static int open_all(struct scoring *s, sail_err *err)
     if (c->adapter && (rc = adapter_open(&s->adapter, s->model, c->adapter, false, err))) return rc;
     if ((rc = text_pipeline_open(&s->text, c->model, f->eos, f->n_eos, c, err))) return rc;
     if ((rc = dataset_open(&s->data, c->data, &s->text.options, err))) return rc;
-    if (s->data->kind == DATA_PROMPTS) return err_set(err, SAIL_FAILED, "%s: the rows have prompts only: expected completion, or chosen and rejected", c->data);
+    if (!s->data->n || s->data->kind == DATA_PROMPTS) return dataset_refuse(s->data, SAIL_FAILED, "completion, or chosen and rejected", err);
     return rows_check(s->data, s->model, err);
 }
 
@@ -62,7 +66,13 @@ static void put_side(const struct scoring *s, struct buf *b, const char *prefix,
     if (s->config->tokens) put_tokens(b, prefix, token_logp, s->batch.n_tok[row]);
 }
 
-static int write_rows(struct scoring *s, int64_t n_example, sail_err *err)
+static void count_bad(struct scoring *s, int64_t row, int64_t example)
+{
+    if (isfinite(s->batch.logp[row])) return;
+    if (!s->n_bad++) s->first_bad = &s->data->example[example];
+}
+
+static int write_rows(struct scoring *s, int64_t from, int64_t n_example, sail_err *err)
 {
     const bool pairs = s->data->kind == DATA_PREFERENCE;
     const float *t = s->token_logp;
@@ -71,6 +81,8 @@ static int write_rows(struct scoring *s, int64_t n_example, sail_err *err)
     int rc = SAIL_OK;
     for (int64_t i = 0; !rc && i < n_example; i++) {
         const int64_t row = pairs ? 2 * i : i;
+        count_bad(s, row, from + i);
+        if (pairs) count_bad(s, row + 1, from + i);
         buf_clear(&b);
         buf_putc(&b, '{');
         put_side(s, &b, pairs ? "chosen_" : "", row, t);
@@ -101,7 +113,7 @@ static int score_batch(struct scoring *s, int64_t from, int64_t n, sail_err *err
     const struct policy p = {s->model, s->adapter};
     const struct sequences q = batch_sequences(&s->batch);
     rc = model_facts(s->model)->reward_head ? model_reward(p, &q, s->batch.logp, err) : model_score(p, &q, s->batch.logp, s->token_logp, err);
-    return rc ? rc : write_rows(s, n, err);
+    return rc ? rc : write_rows(s, from, n, err);
 }
 
 static int score_all(struct scoring *s, sail_err *err)
@@ -114,6 +126,8 @@ static int score_all(struct scoring *s, sail_err *err)
         if (interrupt_asked()) rc = err_set(err, SAIL_FAILED, "interrupted after %lld of %lld rows: nothing written", (long long)from, (long long)s->data->n);
         if (!rc) rc = score_batch(s, from, s->data->n - from < BATCH ? s->data->n - from : BATCH, err);
     }
+    if (!rc && s->n_bad)
+        log_warning("%lld scores are not numbers (null in %s), the first at %s:%lld", (long long)s->n_bad, s->config->out, dataset_file(s->data, s->first_bad), (long long)s->first_bad->line);
     if (!rc) return file_writer_commit(&s->out, err);
     file_writer_abandon(&s->out);
     return rc;

@@ -165,7 +165,7 @@ static void read_sizes(struct reader *r, struct model_config *c)
     c->head_dim = grouped ? config_integer(r, "head_dim", f->head_dim ? f->head_dim : c->hidden / c->n_head, 2, HEAD_DIM_MAX) : c->hidden / c->n_head;
     c->max_position = config_integer(r, f->key_context ? f->key_context : "max_position_embeddings", f->context, 1, INT32_MAX / 2);
     c->context = c->max_position;
-    c->norm_eps = (float)config_number(r, r->j, f->key_eps ? f->key_eps : "rms_norm_eps", f->eps);
+    c->norm_eps = (float)config_positive(r, r->j, f->key_eps ? f->key_eps : "rms_norm_eps", f->eps);
     if (r->rc) return;
     if (c->n_head % c->n_kv)
         config_refuse(r, "%lld heads do not divide by %lld key/value heads", (long long)c->n_head, (long long)c->n_kv);

@@ -2,6 +2,8 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 
@@ -21,6 +23,15 @@ json_t *config_key(const struct reader *r, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
+/* What stands there, for messages: the value as JSON, long ones cut. */
+static const char *got(json_t *v, char out[48])
+{
+    char *text = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    snprintf(out, 48, "%.40s%s", text ? text : "nothing", text && strlen(text) > 40 ? "..." : "");
+    free(text);
+    return out;
+}
+
 int64_t config_integer(struct reader *r, const char *name, int64_t fallback, int64_t low, int64_t high)
 {
     json_t *v = config_key(r, name);
@@ -28,8 +39,8 @@ int64_t config_integer(struct reader *r, const char *name, int64_t fallback, int
     if (!v && fallback >= low) return fallback;
     const double x = v ? json_number_value(v) : NAN;
     if (!json_is_number(v) || x < (double)low || x > (double)high || x != floor(x)) {
-        config_refuse(r, "\"%s\": expected a whole number from %lld to %lld, got %s", name, (long long)low, (long long)high,
-                      !v ? "nothing" : json_is_number(v) ? "another number" : "something else");
+        char is[48];
+        config_refuse(r, "\"%s\": expected a whole number from %lld to %lld, got %s", name, (long long)low, (long long)high, got(v, is));
         return low;
     }
     return (int64_t)x;
@@ -39,7 +50,8 @@ double config_number(struct reader *r, json_t *object, const char *name, double 
 {
     json_t *v = object ? json_object_get(object, name) : NULL;
     if (r->rc || !v || json_is_null(v)) return fallback;
-    if (!json_is_number(v) || !isfinite(json_number_value(v))) config_refuse(r, "\"%s\": expected a number", name);
+    char is[48];
+    if (!json_is_number(v) || !isfinite(json_number_value(v))) config_refuse(r, "\"%s\": expected a number, got %s", name, got(v, is));
     return json_number_value(v);
 }
 
@@ -53,6 +65,7 @@ double config_positive(struct reader *r, json_t *object, const char *name, doubl
 bool config_flag(struct reader *r, const char *name, bool fallback)
 {
     json_t *v = config_key(r, name);
-    if (v && !json_is_boolean(v)) config_refuse(r, "\"%s\": expected true or false", name);
+    char is[48];
+    if (v && !json_is_boolean(v)) config_refuse(r, "\"%s\": expected true or false, got %s", name, got(v, is));
     return v ? json_is_true(v) : fallback;
 }

@@ -367,17 +367,29 @@ void model_close(struct model *m)
 
 const struct model_facts *model_facts(const struct model *m) { return &m->facts; }
 
+static int check_ids(const struct model *m, const int32_t *ids, int64_t n, const char *what, sail_err *err)
+{
+    for (int64_t t = 0; t < n; t++)
+        if (ids[t] < 0 || ids[t] >= m->config.vocab)
+            return err_set(err, SAIL_FAILED, "%s: token %lld is id %d, outside the model's vocabulary of %lld", what, (long long)t, (int)ids[t], (long long)m->config.vocab);
+    return SAIL_OK;
+}
+
+int model_check_prompt(const struct model *m, const int32_t *ids, int64_t n, const char *what, sail_err *err)
+{
+    if (n < 1) return err_set(err, SAIL_FAILED, "%s: the prompt has no tokens (and the tokenizer no BOS): nothing predicts the first one", what);
+    return check_ids(m, ids, n, what, err);
+}
+
 int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int64_t n_tok, const char *what, sail_err *err)
 {
-    if (n_prompt < 1) return err_set(err, SAIL_FAILED, "%s: the prompt has no tokens (and the tokenizer no BOS): nothing predicts the first one", what);
+    int rc = model_check_prompt(m, ids, n_prompt, what, err);
+    if (rc) return rc;
     if (n_tok < 1) return err_set(err, SAIL_FAILED, "%s: the completion has no tokens", what);
     if (n_prompt + n_tok > m->config.context)
         return err_set(err, SAIL_FAILED, "%s: %lld tokens (prompt %lld, completion %lld) are more than the model's context of %lld", what, (long long)(n_prompt + n_tok),
                        (long long)n_prompt, (long long)n_tok, (long long)m->config.context);
-    for (int64_t t = 0; t < n_prompt + n_tok; t++)
-        if (ids[t] < 0 || ids[t] >= m->config.vocab)
-            return err_set(err, SAIL_FAILED, "%s: token %lld is id %d, outside the model's vocabulary of %lld", what, (long long)t, (int)ids[t], (long long)m->config.vocab);
-    return SAIL_OK;
+    return check_ids(m, ids, n_prompt + n_tok, what, err);
 }
 
 int64_t policy_params(struct policy p, struct param **out)

@@ -60,6 +60,8 @@ struct model_facts {
 const struct model_facts *model_facts(const struct model *m);
 
 /* Checks ids against the vocabulary, completions for emptiness and lengths against the context. what names the row in errors. */
+/* Of a prompt alone: tokens there are, inside the vocabulary. */
+int model_check_prompt(const struct model *m, const int32_t *ids, int64_t n, const char *what, sail_err *err);
 int model_check(const struct model *m, const int32_t *ids, int64_t n_prompt, int64_t n_tok, const char *what, sail_err *err);
 
 /* logp[i]: f64 sum over completion tokens, each as often as it counts. token_logp (NULL or ragged, the completions' counted tokens one after the other). */

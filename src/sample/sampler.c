@@ -223,7 +223,7 @@ static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
     float *blended = r->s->voice[REFERENCE].logits + a * V;
     blend_logits(blended, policy, V, &o->blend, scratch);
     const int32_t id = select_token(blended, V, &how, u, scratch, &y->token_drawn[y->n]);
-    y->token_logp[y->n] = select_logp(policy, V, id, scratch);
+    if (id >= 0) y->token_logp[y->n] = select_logp(policy, V, id, scratch);
     return id;
 }
 
@@ -240,7 +240,7 @@ static int64_t choose(struct run *r)
     return n;
 }
 
-static void step(struct run *r)
+static int step(struct run *r, sail_err *err)
 {
     struct sampler *s = r->s;
     const int64_t n = choose(r);
@@ -252,6 +252,9 @@ static void step(struct run *r)
     for (int64_t a = 0; a < n; a++) {
         struct slot *slot = &s->slot[s->active[a]];
         struct answer *y = slot->answer;
+        if (s->token[a] < 0)
+            return err_set(err, SAIL_FAILED, "prompt %lld: the model's logits after token %d are not numbers (NaN or infinite): nothing can be sampled from them", (long long)r->prompt[y->i].key,
+                           (int)(r->prompt[y->i].n + y->n));
         y->ids[y->n++] = s->token[a];
         r->tokens++;
         if (ends(r->o, s->token[a]))
@@ -263,6 +266,7 @@ static void step(struct run *r)
     }
     for (int v = 0; v < r->n_voice; v++) voice_advance(&s->voice[v], &r->layout, s->going, going);
     s->cost.passes += going > 0;
+    return SAIL_OK;
 }
 
 static int check_prompts(struct run *r, int64_t context, sail_err *err)
@@ -334,7 +338,7 @@ int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt,
     while (r.done < r.n_answer) {
         refill(&r);
         const double start = clock_seconds();
-        step(&r);
+        if ((rc = step(&r, err))) return rc;
         s->cost.decode_s += clock_seconds() - start;
         s->cost.decode_tokens = r.tokens;
         if (progress && !progress(context, r.done, r.tokens)) return err_set(err, SAIL_FAILED, "interrupted while sampling (%lld of %lld answers done)", (long long)r.done, (long long)r.n_answer);

@@ -124,6 +124,9 @@ static double drop_below(float *e, int64_t n, float edge)
     return sum;
 }
 
+/* Whether the weights of v logits are a distribution: not with NaN or infinity among them, and not when all are -infinity. */
+static bool is_distribution(float top, double total) { return isfinite(top) && isfinite(total); }
+
 float select_logp(const float *logits, int64_t v, int32_t id, float *scratch)
 {
     const float top = largest(logits, v);
@@ -133,7 +136,9 @@ float select_logp(const float *logits, int64_t v, int32_t id, float *scratch)
 
 void select_drop_outside(float *logits, const float *by, int64_t v, double p, float *scratch)
 {
-    const double total = exponentials(scratch, by, v, largest(by, v), 1);
+    const float top = largest(by, v);
+    const double total = exponentials(scratch, by, v, top, 1);
+    if (!is_distribution(top, total)) return; // select_token says so
     const float edge = nucleus_edge(scratch, v, total, p, scratch + v);
     for (int64_t i = 0; i < v; i++)
         if (scratch[i] < edge) logits[i] = -INFINITY;
@@ -146,6 +151,7 @@ int32_t select_token(const float *logits, int64_t v, const struct select_options
     double total = exponentials(e, logits, v, top, 1);
     const double lse = (double)top + log(total);
     int32_t id = 0;
+    if (!is_distribution(top, total)) return -1;
     if (o->greedy) {
         while (logits[id] != top) id++;
     } else {

@@ -69,7 +69,7 @@ static int check_rows(const struct run *r, const struct dataset *d, sail_err *er
         const struct span completion[3] = {e->completion, e->chosen, e->rejected};
         char what[4200];
         snprintf(what, sizeof what, "%s:%lld", dataset_file(d, e), (long long)e->line);
-        int rc = SAIL_OK;
+        int rc = d->kind == DATA_PROMPTS ? model_check_prompt(r->model, dataset_ids(d, e->prompt), e->prompt.n, what, err) : SAIL_OK;
         for (int k = 0; !rc && k < 3; k++) {
             if (!completion[k].n) continue;
             for (int64_t t = 0; !rc && t < e->prompt.n + completion[k].n; t++) {
@@ -112,6 +112,12 @@ static int open_file(struct run *r, struct dataset **out, const char *path, bool
     return SAIL_OK;
 }
 
+static int refuse_rows(const struct run *r, const struct dataset *d, const char *expected, sail_err *err)
+{
+    dataset_refuse(d, SAIL_USAGE, expected, err);
+    return err_context(err, "method %s", r->preset->name);
+}
+
 static bool has_margins(const struct dataset *d)
 {
     for (int64_t i = 0; i < d->n; i++)
@@ -139,12 +145,12 @@ static int open_data(struct run *r, sail_err *err)
         if (!d) continue;
         if (c->margin && !has_margins(d)) return err_set(err, SAIL_USAGE, "%s: --margin, but no row has a \"margin\"", d->path);
         if (r->pairs && d->kind != DATA_PREFERENCE && (k || mixture_offline(r->mixture) > 1e-12 || r->mixture.dp > 0))
-            return err_set(err, SAIL_USAGE, "%s: method %s needs preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
+            return refuse_rows(r, d, "preference rows (prompt, chosen, rejected)", err);
         if (!k && c->data_answers && (d->kind != DATA_PREFERENCE || d->n != r->prompts->n)) return err_set(err, SAIL_USAGE, "%s: --data-answers needs preference rows (prompt, chosen, rejected)", d->path);
         if (r->unpaired && d->kind != DATA_UNPAIRED)
-            return err_set(err, SAIL_USAGE, "%s: method %s needs rows with a label (prompt, completion, label true or false), or preference rows (prompt, chosen, rejected)", d->path, r->preset->name);
+            return refuse_rows(r, d, "rows with a label (prompt, completion, label true or false), or preference rows (prompt, chosen, rejected)", err);
         if (r->unpaired && (rc = unpaired_check(r, d, err))) return rc;
-        if (!r->pairs && !r->groups && d->kind == DATA_PROMPTS) return err_set(err, SAIL_USAGE, "%s: sft needs completions, the rows have prompts only", d->path);
+        if (!r->pairs && !r->groups && d->kind == DATA_PROMPTS) return refuse_rows(r, d, "rows with a completion", err);
     }
     return rc;
 }

@@ -225,6 +225,18 @@ static const struct bad {
     {"score --model M --data BADID --out O", "id 99999", 1},
     {"score --model M --data LONG --out O", "context of 512", 1},
     {"score --model M --data EMPTY --out O", "empty", 1},
+    {"score --model M --data NOROWS --out O", "norows: no rows", 1},
+    {"score --model M --data P --out O", "prompts.jsonl:1: expected completion, or chosen and rejected; the row has: prompt", 1},
+    {"score --model HEADS --data D --out O", "\"num_attention_heads\": expected a whole number from 1 to 65536, got 0", 1},
+    {"score --config TWICE", "twice:2: 'model' is there twice", 2},
+    {"score --config NOTANUMBER", "expected a YAML file, got a folder", 2},
+    {"grad --model NOTANUMBER --ref M --data D --out O", "the loss is nan", 1},
+    {"grad --model M --ref M --data P --out O", "prompts.jsonl:1: expected chosen and rejected", 1},
+    {"generate --model NOTANUMBER --prompts P --out O", "are not numbers", 1},
+    {"generate --model NOTANUMBER --prompts P --greedy --out O", "are not numbers", 1},
+    {"generate --model NOTANUMBER --prompts P --top-p 0.5 --top-k 9 --out O", "are not numbers", 1},
+    {"generate --model M --prompts BADPROMPT --out O", "badprompt:2: token 1 is id 700", 1},
+    {"generate --model M --prompts P --out NOTANUMBER", "Is a directory", 1},
     {"score --model SHORT --data D --out O", "data end at offset", 1},
     {"score --model WRONGSHAPE --data D --out O", "expected shape", 1},
     {"score --model UNKNOWN --data D --out O", "'mamba'", 1},
@@ -242,13 +254,15 @@ static const struct bad {
 static void bad_input_is_refused_in_one_line(void **state)
 {
     (void)state;
-    shell("cd %s && echo '{\"question\": 1}' > badrow && echo '{\"prompt\"' > badjson && echo '{\"prompt_ids\": [1, 2], \"completion_ids\": [99999]}' > badid && echo '{\"prompt\": \"a\", \"completion\": \"\"}' > empty", folder);
+    shell("cd %s && echo '{\"question\": 1}' > badrow && echo '{\"prompt\"' > badjson && echo '{\"prompt_ids\": [1, 2], \"completion_ids\": [99999]}' > badid && echo '{\"prompt\": \"a\", \"completion\": \"\"}' > empty && echo > norows && printf 'model: a\\nmodel: b\\n' > twice", folder);
+    shell("cd %s && printf '{\"prompt_ids\": [1]}\\n{\"prompt_ids\": [1, 700]}\\n' > badprompt", folder);
     shell("cd %s && awk 'BEGIN{printf \"{\\\"prompt_ids\\\": [1], \\\"completion_ids\\\": [\"; for(i=0;i<600;i++) printf \"%%s5\", i?\",\":\"\"; print \"]}\"}' > long", folder);
-    shell("cd %s && for m in short wrongshape unknown; do cp -r %s $m; done && truncate -s 500000 short/model.safetensors && sed -i 's/\"hidden_size\": 64/\"hidden_size\": 32/' wrongshape/config.json && sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' unknown/config.json",
+    shell("cd %s && for m in short wrongshape unknown heads notanumber; do cp -r %s $m; done && truncate -s 500000 short/model.safetensors && sed -i 's/\"hidden_size\": 64/\"hidden_size\": 32/' wrongshape/config.json && sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' unknown/config.json && "
+          "sed -i 's/\"num_attention_heads\": 8/\"num_attention_heads\": 0/' heads/config.json && printf '\\377\\377\\377\\177' | dd of=notanumber/model.safetensors bs=1 seek=$(($(stat -c %%s notanumber/model.safetensors) - 4)) conv=notrunc status=none",
           folder, model);
     const struct {
         const char *word, *file;
-    } words[] = {{"WRONGSHAPE", "wrongshape"}, {"UNKNOWN", "unknown"}, {"BADROW", "badrow"}, {"BADJSON", "badjson"}, {"BADID", "badid"}, {"LONG", "long"}, {"EMPTY", "empty"}, {"SHORT", "short"}};
+    } words[] = {{"WRONGSHAPE", "wrongshape"}, {"UNKNOWN", "unknown"}, {"BADROW", "badrow"}, {"BADJSON", "badjson"}, {"BADID", "badid"}, {"LONG", "long"}, {"EMPTY", "empty"}, {"SHORT", "short"}, {"NOROWS", "norows"}, {"HEADS", "heads"}, {"TWICE", "twice"}, {"NOTANUMBER", "notanumber"}, {"BADPROMPT", "badprompt"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char arguments[4096] = "", copy[1024], *save = NULL;
         snprintf(copy, sizeof copy, "%s", bad[i].arguments);
@@ -278,10 +292,10 @@ static void bench_tells_prompts_from_answers(void **state)
 {
     (void)state;
     assert_run("bench generate --model %s --prompt-length 5 --batch 6 --num-return 3 --max-new-tokens 4 --steps 2 --threads 1 --json", model);
-    assert_non_null(strstr(output, "\"rows\": 6, \"returns\": 3, \"prompt_tokens\": 10, \"new_tokens\": 24,"));
+    assert_non_null(strstr(output, "\"rows\":6,\"returns\":3,\"prompt_tokens\":10,\"new_tokens\":24,"));
     for (const char *const *key = (const char *const[]){"tokens_per_s", "prefill_s", "prefill_gflops", "decode_s", "decode_gflops", "decode_weights_gbs", "memory_gbs", "share_of_peak", NULL}; *key; key++) {
         char quoted[64];
-        snprintf(quoted, sizeof quoted, "\"%s\": ", *key);
+        snprintf(quoted, sizeof quoted, "\"%s\":", *key);
         const char *at = strstr(output, quoted);
         if (!at || atof(at + strlen(quoted)) <= 0) fail_msg("%s in %s", quoted, output);
     }

@@ -106,9 +106,9 @@ static void what_has_no_meaning_is_refused(void **state)
     } bad[] = {
         {"--data %s/unpaired.jsonl --method kto --batch 1", "give --batch 2 or more"},
         {"--data %s/good.jsonl --method kto", "no row is undesirable"},
-        {"--data %s/unlabelled.jsonl --method bco-unpaired", "needs rows with a label"},
+        {"--data %s/unlabelled.jsonl --method bco-unpaired", "expected rows with a label"},
         {"--data %s/oneprompt.jsonl --method kto", "every row has the same prompt"},
-        {"--data %s/unpaired.jsonl --method dpo", "needs preference rows"},
+        {"--data %s/unpaired.jsonl --method dpo", "expected preference rows"},
         {"--data %s/unpaired.jsonl --method aot-unpaired --desirable-weight 2", "leave --desirable-weight"},
         {"--data %s/unpaired.jsonl --method kto --desirable-weight 0 --undesirable-weight 0", "nothing would be learned"},
     };
