@@ -9,12 +9,16 @@ import sentencepiece
 TRAINING = ["the cat sat on the mat", "a cat is a cat is a cat", "hello world of cats and hats", "in the hat the rat sat 123 times", "the theory of the thing", "she sells sea shells on the sea shore",
             "caf\u00e9 na\u00efve r\u00e9sum\u00e9 \u4e16\u754c", "What is it? It's the cat's hat!", "one two three four five six seven"] * 3
 TEXTS = ["", "the cat", "hello world", " leading", "trailing ", "two  spaces   here", "  ", "caf\u00e9 \u4e16\u754c", "unknown \u20ac \u2603\u2604 signs", "12 123 1234", "The CAT's hat?", "a\tb\nc", "<x> and <x><x>", "a<x>b",
-         "the the the the", "CAF\u00c9 A", "\U0001f600 smile", "thethethe", "x", "\u2581 mark", "sea  shells \u00a0 end"]
+         "the the the the", "CAF\u00c9 A", "\U0001f600 smile", "thethethe", "x", "\u2581 mark", "sea  shells \u00a0 end",
+         "<x>the <x> the", "\u0132\u0301 \ufb01\u0301 \u0149\ufe0f", "A\u0308 A A\u0301", "aaaa catcatcat sssss", "   the   "]
+MAP = ["132\t49 4A", "FB01\t66 69", "149\t2BC 6E", "41\t61", "41 308\tE4"]
 MODELS = {
     "bpe": dict(model_type="bpe", vocab_size=340, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
     "bpe-no-prefix": dict(model_type="bpe", vocab_size=80, normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, user_defined_symbols=["<x>"]),
+    "bpe-map": dict(model_type="bpe", vocab_size=340, byte_fallback=True, rules=MAP, remove_extra_whitespaces=False, user_defined_symbols=["<x>", "\u2581\u2581", "the"]),
     "unigram": dict(model_type="unigram", vocab_size=90, normalization_rule_name="identity"),
     "unigram-bytes": dict(model_type="unigram", vocab_size=340, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
+    "unigram-longest": dict(model_type="unigram", vocab_size=340, byte_fallback=True, rules=MAP, user_defined_symbols=["<x>"]),
     "unigram-map": dict(model_type="unigram", vocab_size=80, rules=["41\t61", "C9\t65 301", "A0\t20", "2604\t"]),
 }
 

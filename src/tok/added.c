@@ -15,15 +15,17 @@ static int read_one(struct added *a, json_t *j, size_t i, const struct normalize
     const int32_t known = vocab_get(vocab, json_string_value(content), json_string_length(content)); // the model's id wins
     a->id = known >= 0 ? known : (int32_t)json_integer_value(id);
     a->content = mem_strdup(json_string_value(content));
-    int rc = member_bool(j, "special", false, &a->special, what, err);
+    bool as_is; // a SentencePiece model's: the content is what normalized text has
+    int rc = member_bool(j, "as_is", false, &as_is, what, err);
+    if (!rc) rc = member_bool(j, "special", false, &a->special, what, err);
     if (!rc) rc = member_bool(j, "normalized", !a->special, &a->normalized, what, err);
     if (!rc) rc = member_bool(j, "lstrip", false, &a->lstrip, what, err);
     if (!rc) rc = member_bool(j, "rstrip", false, &a->rstrip, what, err);
     if (!rc) rc = member_bool(j, "single_word", false, &a->single_word, what, err);
     struct buf seen;
     buf_init(&seen, 0);
-    if (!rc && a->normalized) rc = normalizers_run(normalizers, a->content, strlen(a->content), &seen, NULL, err);
-    a->text = mem_strdup(a->normalized && !rc ? (seen.data ? seen.data : "") : a->content);
+    if (!rc && a->normalized && !as_is) rc = normalizers_run(normalizers, a->content, strlen(a->content), &seen, NULL, err);
+    a->text = mem_strdup(a->normalized && !as_is && !rc ? (seen.data ? seen.data : "") : a->content);
     a->len = strlen(a->text);
     buf_release(&seen);
     return rc;

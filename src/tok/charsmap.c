@@ -65,21 +65,24 @@ void charsmap_free(struct charsmap *m)
 
 static size_t offset_of(uint32_t unit) { return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6); }
 
-/* What the shortest entry that s begins with becomes; NULL: there is none. */
-static const char *replacement(const struct charsmap *m, const char *s, size_t n)
+/* What an entry that s begins with becomes, the shortest or the longest one, and its length; NULL: there is none. */
+static const char *replacement(const struct charsmap *m, const char *s, size_t n, bool longest, size_t *len)
 {
+    const char *found = NULL;
     size_t node = offset_of(m->unit[0]);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && (longest || !found); i++) {
         const unsigned char c = (unsigned char)s[i];
         node ^= c;
-        if (!c || node >= m->n_unit || (m->unit[node] & (1u << 31 | 0xFF)) != c) return NULL;
+        if (!c || node >= m->n_unit || (m->unit[node] & (1u << 31 | 0xFF)) != c) break;
         const uint32_t unit = m->unit[node];
         node ^= offset_of(unit);
         if (!(unit >> 8 & 1)) continue;
         const size_t at = node < m->n_unit ? m->unit[node] & 0x7FFFFFFF : SIZE_MAX;
-        return at < m->text_len ? m->text + at : NULL;
+        if (at >= m->text_len) break;
+        found = m->text + at;
+        *len = i + 1;
     }
-    return NULL;
+    return found;
 }
 
 static size_t grapheme(const char *s, size_t n)
@@ -96,19 +99,34 @@ static size_t grapheme(const char *s, size_t n)
     return len;
 }
 
-/* Graphemes of up to five bytes are looked up whole, and the entry replaces all of it; other text goes character by character. */
-void charsmap_run(const struct charsmap *m, const char *s, size_t n, struct buf *out)
+/* As SentencePiece has it: the longest entry at each place. */
+static void run_longest(const struct charsmap *m, const char *s, size_t n, struct buf *out)
 {
+    for (size_t i = 0, len; i < n; i += len) {
+        const char *by = replacement(m, s + i, n - i, true, &len);
+        if (by) {
+            buf_puts(out, by);
+        } else {
+            len = utf8_next(s, n, i) - i;
+            buf_append(out, s + i, len);
+        }
+    }
+}
+
+/* As the tokenizers library has it: graphemes of up to five bytes are looked up whole, and the entry replaces all of it; other text goes character by character. */
+static void run_graphemes(const struct charsmap *m, const char *s, size_t n, struct buf *out)
+{
+    size_t used;
     for (size_t i = 0; i < n;) {
         const size_t end = i + grapheme(s + i, n - i);
-        const char *whole = end - i < 6 ? replacement(m, s + i, end - i) : NULL;
+        const char *whole = end - i < 6 ? replacement(m, s + i, end - i, false, &used) : NULL;
         if (whole) {
             buf_puts(out, whole);
             i = end;
         }
         while (i < end) {
             const size_t len = utf8_next(s, end, i) - i;
-            const char *one = replacement(m, s + i, len);
+            const char *one = replacement(m, s + i, len, false, &used);
             if (one)
                 buf_puts(out, one);
             else
@@ -116,4 +134,12 @@ void charsmap_run(const struct charsmap *m, const char *s, size_t n, struct buf 
             i += len;
         }
     }
+}
+
+void charsmap_run(const struct charsmap *m, const char *s, size_t n, struct buf *out)
+{
+    if (m->longest)
+        run_longest(m, s, n, out);
+    else
+        run_graphemes(m, s, n, out);
 }

@@ -71,6 +71,7 @@ int compose_text(const char *s, size_t n, int options, struct buf *out, sail_err
 
 /* SentencePiece's compiled map of characters: a double-array trie of byte strings and the texts that replace them. */
 struct charsmap {
+    bool longest; /* the longest entry at each place, else the entry of each grapheme */
     uint32_t *unit;
     size_t n_unit;
     char *text;
@@ -243,7 +244,7 @@ struct unigram {
     double *score; /* by id */
     double unk_score;
     int32_t unk, byte_id[256];
-    bool byte_fallback;
+    bool byte_fallback, single; /* single: sums are rounded to single precision */
     /* the vocabulary as a trie: edges (node, byte) -> node in a hash table */
     struct trie_edge {
         uint32_t node, byte, to; /* to 0: free */
@@ -336,6 +337,7 @@ struct spm {
     } *piece;
     size_t n, capacity;
     bool unigram, byte_fallback, dummy_prefix, squeeze_spaces;
+    bool own_rules; /* SentencePiece's: user-defined pieces are found in normalized text, scores add up in single precision; else as llama.cpp and the tokenizers library have it */
     int32_t unk, bos, eos;
     unsigned char *charsmap;
     size_t charsmap_len;

@@ -25,6 +25,7 @@ static int read_details(struct normalizer *s, json_t *spec, sail_err *err)
         return rc ? rc : member_bool(spec, "strip_right", true, &s->right, "normalizer Strip", err);
     case NORM_PRECOMPILED:
         rc = member_string(spec, "precompiled_charsmap", NULL, &content, "normalizer Precompiled", err);
+        if (!rc) rc = member_bool(spec, "longest", false, &s->charsmap.longest, "normalizer Precompiled", err); // a SentencePiece model's
         return rc ? rc : charsmap_read(&s->charsmap, content, err);
     case NORM_PREPEND:
         rc = member_string(spec, "prepend", NULL, &content, "normalizer Prepend", err);

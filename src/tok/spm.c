@@ -1,5 +1,6 @@
 /* SentencePiece vocabularies as tokenizer.json objects. */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +94,7 @@ static int put_normalizer(const struct spm *m, json_t *root, sail_err *err)
         buf_init(&text, 0);
         base64_encode(m->charsmap, m->charsmap_len, &text);
         if (text.failed) rc = err_memory(err, m->charsmap_len);
-        if (!rc) json_array_append_new(steps, json_pack("{ssss}", "type", "Precompiled", "precompiled_charsmap", text.data));
+        if (!rc) json_array_append_new(steps, json_pack("{ss ss sb}", "type", "Precompiled", "precompiled_charsmap", text.data, "longest", 1));
         buf_release(&text);
     }
     if (m->squeeze_spaces) {
@@ -110,14 +111,15 @@ static int put_normalizer(const struct spm *m, json_t *root, sail_err *err)
 static void put_decoder(const struct spm *m, json_t *root)
 {
     json_t *decoders = json_pack("[o{ss}{ss}]", replace_json("String", "\xE2\x96\x81", " "), "type", "ByteFallback", "type", "Fuse");
-    if (m->dummy_prefix) json_array_append_new(decoders, json_pack("{ss ss si si}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
+    const int blanks = m->squeeze_spaces && m->own_rules ? INT_MAX : m->dummy_prefix; // that no text begins with
+    if (blanks) json_array_append_new(decoders, json_pack("{ss ss si si}", "type", "Strip", "content", " ", "start", blanks, "stop", 0));
     json_object_set_new(root, "decoder", json_pack("{ss so}", "type", "Sequence", "decoders", decoders));
 }
 
 int spm_put(const struct spm *m, json_t *root, sail_err *err)
 {
     json_t *added = json_array(), *vocab = m->unigram ? json_array() : json_object();
-    json_t *model = json_pack("{ss so sb}", "type", m->unigram ? "Unigram" : "BPE", "vocab", vocab, "byte_fallback", m->byte_fallback);
+    json_t *model = json_pack("{ss so sb sb}", "type", m->unigram ? "Unigram" : "BPE", "vocab", vocab, "byte_fallback", m->byte_fallback, "single_precision", m->own_rules);
     json_object_set_new(root, "added_tokens", added);
     json_object_set_new(root, "model", model);
     for (size_t i = 0; i < m->n; i++) {
@@ -126,11 +128,13 @@ int spm_put(const struct spm *m, json_t *root, sail_err *err)
         if (isnan(p->score)) return err_set(err, SAIL_FAILED, "tokenizer: the score of piece %zu is not a number", i);
         json_t *text = json_stringn(p->text, p->len);
         if (!text) return err_set(err, SAIL_FAILED, "tokenizer: piece %zu is not UTF-8", i);
+        const bool user_defined = p->type == 4 && m->own_rules;
         if (m->unigram)
             json_array_append_new(vocab, json_pack("[Of]", text, p->score));
         else if (!json_object_get(vocab, p->text)) // of two equal pieces the first counts
             json_object_set_new(vocab, p->text, json_integer((json_int_t)i));
-        json_t *whole = added_token_json((int64_t)i, text, p->type);
+        json_t *whole = user_defined && m->unigram ? (json_decref(text), NULL) : added_token_json((int64_t)i, text, p->type);
+        if (whole && user_defined) json_object_update_new(whole, json_pack("{sb sb}", "normalized", 1, "as_is", 1));
         if (whole) json_array_append_new(added, whole);
     }
     if (m->unk >= 0 && (size_t)m->unk < m->n) {
@@ -254,7 +258,7 @@ static int read_model(struct spm *m, const unsigned char *p, size_t n, sail_err 
     struct field f;
     int more = 0, rc = SAIL_OK;
     const unsigned char *end = p + n;
-    *m = (struct spm){.unigram = true, .dummy_prefix = true, .squeeze_spaces = true, .unk = 0, .bos = 1, .eos = 2};
+    *m = (struct spm){.own_rules = true, .unigram = true, .dummy_prefix = true, .squeeze_spaces = true, .unk = 0, .bos = 1, .eos = 2};
     while (!rc && (more = next_field(&p, end, &f)) > 0) {
         if (f.wire != 2) continue;
         if (f.number == 1) rc = read_piece(m, f.data, f.len, err);

@@ -67,6 +67,7 @@ int unigram_read(struct unigram *u, json_t *model, const struct vocab *vocab, sa
     u->vocab = vocab;
     int rc = member_count(model, "unk_id", -1, &unk, "tokenizer: model Unigram", err);
     if (!rc) rc = member_bool(model, "byte_fallback", false, &u->byte_fallback, "tokenizer: model Unigram", err);
+    if (!rc) rc = member_bool(model, "single_precision", false, &u->single, "tokenizer: model Unigram", err);
     if (!rc && unk >= (int64_t)json_array_size(pieces)) return err_set(err, SAIL_FAILED, "tokenizer: model Unigram: unk_id %lld, but the vocabulary has %zu pieces", (long long)unk, json_array_size(pieces));
     u->unk = (int32_t)unk;
     vocab_bytes(vocab, u->byte_id);
@@ -82,8 +83,10 @@ void unigram_free(struct unigram *u)
     free(u->path.piece);
 }
 
-static void reach(struct lattice_end *e, double score, size_t start, int32_t id)
+static void reach(const struct unigram *u, size_t end, double score, size_t start, int32_t id)
 {
+    struct lattice_end *e = &u->end[end];
+    if (u->single) score = (double)(float)score;
     if (e->start >= 0 && score <= e->score) return;
     *e = (struct lattice_end){score, (int64_t)start, id};
 }
@@ -106,12 +109,12 @@ static int best_path(struct unigram *u, const char *s, size_t n, sail_err *err)
         for (size_t k = at; k < n && (node = edge_of(u, node, (unsigned char)s[k])->to); k++) {
             const int32_t id = u->node_id[node];
             if (id < 0) continue;
-            reach(&u->end[k + 1], u->score[id] + here, at, id);
+            reach(u, k + 1, u->score[id] + here, at, id);
             single = single || k + 1 == next;
         }
         if (!single) {
             if (u->unk < 0) return err_set(err, SAIL_FAILED, "tokenizer: '%.*s' is in no piece, and the model has no unknown token", (int)(next - at), s + at);
-            reach(&u->end[next], u->unk_score + here, at, u->unk);
+            reach(u, next, u->unk_score + here, at, u->unk);
         }
         at = next;
     }
