@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "report/run_writer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -60,17 +61,30 @@ static int put(struct run_writer *w, int which, sail_err *err)
     return err_set(err, SAIL_FAILED, "%s: cannot write: %s", w->path[which], strerror(errno));
 }
 
+/* Seconds for a new event file's name: later than every older file's, which are read in the order of their names. */
+static long events_stamp(const char *folder, double now)
+{
+    long newest = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        long stamp;
+        if (sscanf(e->d_name, "events.out.tfevents.%ld.", &stamp) == 1 && stamp > newest) newest = stamp;
+    }
+    if (d) closedir(d);
+    return (long)now > newest ? (long)now : newest + 1;
+}
+
 static int open_events(struct run_writer *w, const char *folder, int64_t resume_step, sail_err *err)
 {
     const double now = wall_clock();
     char host[128] = "localhost";
     gethostname(host, sizeof host - 1);
-    w->path[FILE_EVENTS] = mem_printf("%s/events.out.tfevents.%010ld.%s.%ld.0", folder, (long)now, host, (long)getpid());
+    w->path[FILE_EVENTS] = mem_printf("%s/events.out.tfevents.%010ld.%s.%ld.0", folder, events_stamp(folder, now), host, (long)getpid());
     w->file[FILE_EVENTS] = fopen(w->path[FILE_EVENTS], "wb");
     if (!w->file[FILE_EVENTS]) return err_set(err, SAIL_FAILED, "%s: cannot create: %s", w->path[FILE_EVENTS], strerror(errno));
     buf_clear(&w->line);
     tensorboard_version(&w->line, now);
-    if (resume_step != RUN_IS_NEW) tensorboard_start(&w->line, now, resume_step > 0 ? resume_step : 0);
+    if (resume_step != RUN_IS_NEW) tensorboard_start(&w->line, now, resume_step + 1);
     return put(w, FILE_EVENTS, err);
 }
 

@@ -16,7 +16,7 @@ struct metric {
 
 struct run_writer;
 /* resume_step >= 0, the step of the checkpoint that a run goes on from: lines of later steps in metrics.jsonl, timing.jsonl and samples.jsonl are cut off first
- * (durably), and a new event file starts with a SessionLog START at that step. */
+ * (durably), and a new event file starts with a SessionLog START at the step after it. */
 enum { RUN_IS_NEW = -2, RUN_STARTS_OVER = -1 /* it left no checkpoint: all lines go */ };
 int run_writer_open(struct run_writer **out, const char *folder, int64_t resume_step, bool progress, int64_t total_steps, sail_err *err);
 int run_writer_close(struct run_writer *w, sail_err *err);

@@ -1,6 +1,6 @@
 /* Runs that are asked to stop: in a step's labels, in an evaluation, before the first step. The step is finished, saved, and the message says how to go on; what is
  * gone on with has the bytes of a run that nobody stopped. The labeler is this program: it reads requests, and asks at the wanted one. */
-#include "cli/program.h"
+#include "cli/events.h"
 
 #include <jansson.h>
 #include <signal.h>
@@ -45,6 +45,8 @@ static void stopped_runs_are_saved_and_go_on(void **state)
 {
     (void)state;
     assert_int_equal(run_until("straight", 0, false), 0);
+    assert_events_are_metrics("straight");
+    assert_true(crc32c("123456789", 9) == 0xE3069283u); // RFC 3720's check value
     char path[2200];
     struct stat st;
     snprintf(path, sizeof path, "%s/straight.count", folder);
@@ -66,6 +68,7 @@ static void stopped_runs_are_saved_and_go_on(void **state)
         assert_same_file("straight", "cut", "metrics.jsonl");
         assert_same_file("straight", "cut", "samples.jsonl");
         assert_same_file("straight", "cut", "final/adapter_model.safetensors");
+        assert_events_are_metrics("cut");
     }
     assert_true(stopped > 10); // the first of them before there was anything to save: the run starts over
 }
