@@ -40,15 +40,20 @@ static void set_string(char **slot, const char *value)
     *slot = value ? mem_strdup(value) : NULL;
 }
 
-static void fill_defaults(sail_config *c)
+void config_reset(sail_config *c, enum option_id id)
 {
-#define FILL_STR(name, def) set_string(&c->name, def);
-#define FILL_INT(name, def) c->name = (def);
-#define FILL_F64(name, def) c->name = (def);
-#define FILL_BOOL(name, def) c->name = (def);
-#define OPT(type, name, def, low, high, commands, choices, help) FILL_##type(name, def)
+    switch (id) {
+#define FILL_STR(name, def) set_string(&c->name, def)
+#define FILL_INT(name, def) c->name = (def)
+#define FILL_F64(name, def) c->name = (def)
+#define FILL_BOOL(name, def) c->name = (def)
+#define OPT(type, name, def, low, high, commands, choices, help) \
+    case OPTION_##name: FILL_##type(name, def); break;
 #include "config/options.def"
 #undef OPT
+    case OPTION_COUNT: break;
+    }
+    c->is_set[id] = 0;
 }
 
 int sail_config_create(sail_config **out, const char *command, sail_err *err)
@@ -70,7 +75,7 @@ int sail_config_create(sail_config **out, const char *command, sail_err *err)
     if (mem_alloc(&c, 1, sizeof *c, err)) return SAIL_FAILED;
     c->command = row->id;
     c->command_name = row->name;
-    fill_defaults(c);
+    for (int i = 0; i < OPTION_COUNT; i++) config_reset(c, (enum option_id)i);
     *out = c;
     return SAIL_OK;
 }

@@ -54,6 +54,7 @@ struct sail_config {
 /* A preset's default: like sail_config_set, but only where the user said nothing. */
 int config_default(sail_config *config, const char *key, const char *value, sail_err *err);
 bool config_said(const sail_config *config, const char *key); /* the user set it; key with underscores */
+void config_reset(sail_config *config, enum option_id id); /* its default, as if nobody had said anything */
 /* An option of the run that is gone on with: as if the user had said it, but only where they said nothing. */
 int config_saved(sail_config *config, const char *key, const char *value, sail_err *err);
 /* The resolved options of the command as YAML, in the table's order. */

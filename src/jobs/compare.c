@@ -24,7 +24,8 @@ static bool one_of(const char *key, const char *const *names)
 }
 static const char *const set_by_study[] = {"out", "seed", "resume", "dry_run", "quiet", NULL};
 static const char *const same_for_all[] = {"model", "adapter", NULL};
-static const char *const judges[] = {"reward_model", "reward_rule", "reward_table", "labeler_command", "judge_model", "final_answer", NULL};
+static const char *const judges[] = {"reward_model", "reward_rule", "reward_table", "labeler_command", "judge_model", "evaluators", "final_answer", NULL};
+static const char *const combined[] = {"reward_combine", "spread_coef", "quorum", NULL};
 static const char *const files[] = {"model", "adapter", "data", "prompts", "eval_data", "eval_prompts", "reward_rule", "reward_table", NULL};
 
 static int set_options(const struct study *s, const struct study_options *o, sail_config *c, bool of_method, sail_err *err)
@@ -88,13 +89,13 @@ static int plan_eval(struct comparison *c, const sail_config *given, sail_err *e
         const char *key = s->base.item[i].key, *value = s->base.item[i].value;
         if (!strcmp(key, "eval_prompts") || !strcmp(key, "eval-prompts") || (!held_out && (!strcmp(key, "eval_data") || !strcmp(key, "eval-data")))) held_out = value;
         if (!strcmp(key, "prompts") || (!seen && !strcmp(key, "data"))) seen = value;
-        if (!strcmp(key, "prompts") || !strcmp(key, "data") || !strcmp(key, "ref") || (own_judge && one_of(key, judges))) continue;
+        if (!strcmp(key, "prompts") || !strcmp(key, "data") || !strcmp(key, "ref") || (own_judge && (one_of(key, judges) || one_of(key, combined)))) continue;
         rc = config_default(c->eval, key, value, err);
     }
     if (rc) return rc;
     set_threads(c, c->eval, given);
     if (!rewarder_given(c->eval))
-        return err_set(err, SAIL_USAGE, "%s:%d: no judge: expected reward_model, reward_rule, reward_table, labeler_command, judge_model or final_answer in eval or base", s->path,
+        return err_set(err, SAIL_USAGE, "%s:%d: no judge: expected reward_model, reward_rule, reward_table, labeler_command, judge_model, evaluators or final_answer in eval or base", s->path,
                        s->eval.line ? s->eval.line : s->base.line);
     if (!c->eval->prompts && !held_out && !seen)
         return err_set(err, SAIL_USAGE, "%s:%d: no prompts to judge on: expected 'prompts' in eval, or 'eval_prompts' in base", s->path, s->eval.line ? s->eval.line : s->base.line);

@@ -40,7 +40,7 @@ static int open_all(struct compare_judge *j, sail_err *err)
     if ((rc = dataset_open(&j->prompts, c->prompts, &d, err))) return rc;
     if (!j->prompts->n) return err_set(err, SAIL_FAILED, "%s: no rows", c->prompts);
     rc = rewarder_open(&j->rewarder, c, &j->text, (struct run_policies){0}, err);
-    if (!rc && rewarder_compares(j->rewarder)) rc = err_set(err, SAIL_USAGE, "eval: the judge compares two answers (judge_rubric %s): expected one that rewards single answers, such as a rubric of points", c->judge_rubric);
+    if (!rc && rewarder_compares(j->rewarder)) rc = err_set(err, SAIL_USAGE, "eval: the judge compares two answers (a rubric of pairs, or reward_combine vote): expected one that rewards single answers, such as a rubric of points");
     return rc;
 }
 

@@ -73,7 +73,7 @@ static int open_rows(struct evaluation *e, sail_err *err)
     if (!rc && prompts) rc = dataset_open(&e->prompts, prompts, &o, err);
     if (!rc) rc = rewarder_open(&e->rewarder, c, &e->text, (struct run_policies){0}, err);
     if (!rc && e->rewarder && rewarder_compares(e->rewarder) && !e->versus_model && !answers_in_data(e))
-        return err_set(err, SAIL_USAGE, "the judge compares two answers (--judge-rubric %s), and there is only one: give --versus, answers in --data, or a rubric of points", c->judge_rubric);
+        return err_set(err, SAIL_USAGE, "the judge compares two answers (a rubric of pairs, or --reward-combine vote), and there is only one: give --versus, answers in --data, or another rubric or rule");
     return rc;
 }
 

@@ -11,6 +11,7 @@
 struct judge {
     struct labeler head;
     struct rubric *rubric;
+    char *system; /* the rubric's, and the role behind it; NULL: none */
     struct judge_writer writer;
     int samples;
     struct buf *question; /* (n_room) */
@@ -82,7 +83,7 @@ static int ask_points(struct judge *j, const struct label_request *q, struct lab
     const char *question = question_of(j, q);
     int rc = make_room(j, (size_t)q->n, err);
     for (int i = 0; !rc && i < q->n; i++) rc = put(j, i, question, q->completions[i], NULL, err);
-    if (!rc) rc = j->writer.write(j->writer.context, q->id, rubric_system(j->rubric), j->asked, q->n, j->samples, j->text, err);
+    if (!rc) rc = j->writer.write(j->writer.context, q->id, j->system, j->asked, q->n, j->samples, j->text, err);
     for (int i = 0; !rc && i < q->n; i++) {
         double sum = 0, n = 0;
         for (int s = 0; s < j->samples; s++) {
@@ -120,7 +121,7 @@ static int ask_pairs(struct judge *j, const struct label_request *q, struct labe
             rc = put(j, k, question, q->completions[x], q->completions[y], err);
             if (!rc) rc = put(j, k + 1, question, q->completions[y], q->completions[x], err);
         }
-    if (!rc && n) rc = j->writer.write(j->writer.context, q->id, rubric_system(j->rubric), j->asked, n, j->samples, j->text, err);
+    if (!rc && n) rc = j->writer.write(j->writer.context, q->id, j->system, j->asked, n, j->samples, j->text, err);
     if (rc) return rc;
     for (int x = 0; x < q->n; x++) a->reward[x] = q->n > 2 ? 0 : NAN;
     k = 0;
@@ -150,11 +151,12 @@ static void close_judge(struct labeler *l)
     free(j->asked);
     free(j->text);
     buf_release(&j->conversation);
+    free(j->system);
     rubric_close(j->rubric);
     free(j);
 }
 
-int labeler_judge_open(struct labeler **out, const char *rubric, int samples, const struct judge_writer *w, sail_err *err)
+int labeler_judge_open(struct labeler **out, const char *rubric, const char *role, int samples, const struct judge_writer *w, sail_err *err)
 {
     struct judge *j;
     *out = NULL;
@@ -170,6 +172,8 @@ int labeler_judge_open(struct labeler **out, const char *rubric, int samples, co
         close_judge(&j->head);
         return rc;
     }
+    const char *system = rubric_system(j->rubric);
+    if (system || role) j->system = mem_printf("%s%s%s", system ? system : "", system && role ? " " : "", role ? role : "");
     j->head.compares = rubric_is_pair(j->rubric);
     *out = &j->head;
     return SAIL_OK;

@@ -16,7 +16,7 @@ struct judge_writer {
     void (*close)(void *context);
 };
 /* Points: reward = the mean over the texts that have a verdict. Pairs: each two answers are judged in both orders, p = the mean over the samples that have both; with more than two answers reward = the mean
- * of p against every other one. Takes the writer over, also when it fails. */
-int labeler_judge_open(struct labeler **out, const char *rubric, int samples, const struct judge_writer *w, sail_err *err);
+ * of p against every other one. role: goes behind the rubric's system text; NULL: none. Takes the writer over, also when it fails. */
+int labeler_judge_open(struct labeler **out, const char *rubric, const char *role, int samples, const struct judge_writer *w, sail_err *err);
 
 #endif

@@ -23,6 +23,7 @@ struct rubric {
     double low, high;
 };
 
+#define SCORE "(?i:score):[ *_<]*([0-9]+(?:\\.[0-9]+)?)"
 static const struct wording built_in[] = {
     {.name = "points", // the additive scale of arXiv 2401.10020
      .prompt = "Review the user's question and the corresponding response using the additive 5-point scoring system described below. Points are accumulated based on the satisfaction of each criterion:\n\n"
@@ -38,7 +39,14 @@ static const struct wording built_in[] = {
                "After examining the user's instruction and the response:\n\n- Briefly justify your total score, up to 100 words.\n- Conclude with the score using the format: \"Score: <total points>\"\n\n"
                "Remember to assess from the AI Assistant perspective, utilizing web search knowledge as necessary. To evaluate the response in alignment with this additive scoring model, we'll systematically "
                "attribute points based on the outlined criteria.",
-     .pattern = {[POINTS] = "(?i:score):[ *_<]*([0-9]+(?:\\.[0-9]+)?)"},
+     .pattern = {[POINTS] = SCORE},
+     .low = 0,
+     .high = 5},
+    {.name = "aspect", // beside a role that says which
+     .system = "You evaluate an answer to a question. You look at one aspect of it alone, and critically; you neither answer the question yourself nor mend the answer.",
+     .prompt = "[Question]\n{question}\n\n[Answer]\n{answer}\n[End of the answer]\n\n"
+               "Name the faults that the answer has in the aspect that you look at, briefly; then give points for that aspect on a line of its own, from 0 (it fails) to 5 (no fault), as in: Score: 3",
+     .pattern = {[POINTS] = SCORE},
      .low = 0,
      .high = 5},
     {.name = "pair",
@@ -125,7 +133,7 @@ int rubric_open(struct rubric **out, const char *name_or_path, sail_err *err)
     rc = w ? take_wording(r, w, err) : read_file(r, name_or_path, err);
     if (rc) {
         rubric_close(r);
-        return w ? rc : err_context(err, "--judge-rubric (points, pair or a file)");
+        return w ? rc : err_context(err, "--judge-rubric (points, aspect, pair or a file)");
     }
     *out = r;
     return SAIL_OK;

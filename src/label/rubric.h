@@ -1,4 +1,4 @@
-/* What a text judge is asked, and how its verdict is read from what it writes: "points", "pair" or a file (docs/labelers.md). */
+/* What a text judge is asked, and how its verdict is read from what it writes: "points", "aspect", "pair" or a file (docs/labelers.md). */
 #ifndef SAIL_LABEL_RUBRIC_H
 #define SAIL_LABEL_RUBRIC_H
 

@@ -3,19 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
 #include "base/err.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "sample/sampler.h"
 
 struct local_judge {
-    struct model *own; /* NULL: the run's */
-    struct text_pipeline own_text;
-    const struct text_pipeline *text;
-    struct policy self;          /* {own} */
-    const struct policy *policy; /* who writes */
-    struct sampler *sampler;     /* not the run's: that one's answers may be the ones being judged */
+    const struct author *author;
     struct sampler_options sampling;
     struct ids *question; /* (n_room) */
     struct prompt *prompt;
@@ -60,7 +53,7 @@ static int render(const struct local_judge *j, const char *system, const char *q
         char *turn = system && !apart ? mem_printf("%s\n\n%s", system, question) : mem_strdup(question);
         json_t *row = apart ? json_pack("{s[{ssss}{ssss}]}", "messages", "role", "system", "content", system, "role", "user", "content", turn)
                             : json_pack("{s[{ssss}]}", "messages", "role", "user", "content", turn);
-        rc = row ? template_render(j->text->template, row, &o, out, err) : err_set(err, SAIL_FAILED, "the judge's question is not UTF-8");
+        rc = row ? template_render(j->author->text->template, row, &o, out, err) : err_set(err, SAIL_FAILED, "the judge's question is not UTF-8");
         json_decref(row);
         free(turn);
     }
@@ -73,15 +66,15 @@ static int encode(const struct local_judge *j, const char *system, const char *q
     buf_init(&text, 0);
     int rc = SAIL_OK;
     out->n = 0;
-    if (j->text->template) {
+    if (j->author->text->template) {
         rc = render(j, system, question, &text, err);
     } else {
-        rc = tokenizer_leading_specials(j->text->tokenizer, out, err);
+        rc = tokenizer_leading_specials(j->author->text->tokenizer, out, err);
         if (system) buf_printf(&text, "%s\n\n", system);
         buf_puts(&text, question);
     }
     if (!rc && text.failed) rc = err_memory(err, text.len);
-    if (!rc) rc = tokenizer_encode(j->text->tokenizer, text.data ? text.data : "", text.len, false, out, err);
+    if (!rc) rc = tokenizer_encode(j->author->text->tokenizer, text.data ? text.data : "", text.len, false, out, err);
     buf_release(&text);
     return rc;
 }
@@ -105,7 +98,7 @@ static uint64_t key_of(const char *id)
 static int write_verdicts(void *context, const char *id, const char *system, const char *const *question, int n, int samples, struct verdict_text *out, sail_err *err)
 {
     struct local_judge *j = context;
-    const int64_t longest = model_facts(j->policy->model)->max_position;
+    const int64_t longest = model_facts(j->author->policy->model)->max_position;
     int64_t n_prompt = 0;
     int rc = make_room(j, (size_t)n, (size_t)samples, err);
     for (int i = 0; i < n * samples; i++) out[i] = (struct verdict_text){0};
@@ -124,13 +117,13 @@ static int write_verdicts(void *context, const char *id, const char *system, con
     struct answer *answers;
     o.n_return = samples;
     o.step = key_of(id);
-    rc = sampler_run(j->sampler, *j->policy, j->prompt, n_prompt, &o, &answers, go_on, j, err);
+    rc = sampler_run(j->author->sampler, *j->author->policy, j->prompt, n_prompt, &o, &answers, go_on, j, err);
     for (int64_t a = 0; !rc && a < n_prompt * samples; a++) {
         const struct answer *y = &answers[a];
         const size_t at = (size_t)j->prompt[y->i].key * (size_t)samples + (size_t)y->k;
         struct buf *b = &j->written[at];
         buf_clear(b);
-        rc = tokenizer_decode(j->text->tokenizer, y->ids, (size_t)y->n, true, b, err);
+        rc = tokenizer_decode(j->author->text->tokenizer, y->ids, (size_t)y->n, true, b, err);
         out[at] = (struct verdict_text){.text = b->data ? b->data : "", .finished = y->finish == FINISH_EOS};
     }
     return rc;
@@ -140,48 +133,17 @@ static void close_judge(void *context)
 {
     struct local_judge *j = context;
     drop_room(j);
-    sampler_free(j->sampler);
-    if (j->own) text_pipeline_close(&j->own_text);
-    model_close(j->own);
     free(j);
 }
 
-static int open_writer(struct local_judge *j, const sail_config *c, struct run_policies run, sail_err *err)
-{
-    const bool policy = !strcmp(c->judge_model, "policy"), reference = !strcmp(c->judge_model, "reference");
-    if (policy && !run.policy) return err_set(err, SAIL_USAGE, "--judge-model policy: nothing is trained here: name the judge's folder");
-    if (reference && !run.reference) return err_set(err, SAIL_USAGE, "--judge-model reference: there is no reference here: name the judge's folder%s", run.policy ? ", or take policy" : "");
-    if (policy || reference) {
-        j->policy = policy ? run.policy : run.reference;
-    } else {
-        const struct model_options o = {.compute = backend_compute(c->dtype), .micro_tokens = c->micro_tokens};
-        int rc = model_open(&j->own, c->judge_model, &o, err);
-        if (rc) return rc;
-        const struct model_facts *f = model_facts(j->own);
-        if (f->reward_head) return err_set(err, SAIL_USAGE, "--judge-model %s is a reward model, which writes no verdicts: give it as --reward-model", c->judge_model);
-        rc = text_pipeline_open(&j->own_text, c->judge_model, f->eos, f->n_eos, c, err);
-        if (rc) return rc;
-        j->text = &j->own_text;
-        j->self = (struct policy){.model = j->own};
-        j->policy = &j->self;
-    }
-    if (!j->text->tokenizer) return err_set(err, SAIL_USAGE, "--judge-model %s: a judge writes text and needs a tokenizer (tokenizer.json), and there is none", c->judge_model);
-    return sampler_create(&j->sampler, j->policy->model, err);
-}
-
-int local_judge_open(struct judge_writer *out, const sail_config *c, const struct text_pipeline *text, struct run_policies run, sail_err *err)
+int local_judge_open(struct judge_writer *out, const sail_config *c, const struct author *author, bool in_step, sail_err *err)
 {
     struct local_judge *j;
     int rc = mem_alloc(&j, 1, sizeof *j, err);
     if (rc) return rc;
-    j->text = text;
-    j->in_step = run.policy != NULL;
-    rc = open_writer(j, c, run, err);
-    if (rc) {
-        close_judge(j);
-        return rc;
-    }
-    const struct model_facts *f = model_facts(j->policy->model);
+    const struct model_facts *f = model_facts(author->policy->model);
+    j->author = author;
+    j->in_step = in_step;
     j->sampling = (struct sampler_options){.temperature = c->judge_temperature > 0 ? c->judge_temperature : 1, .top_p = c->judge_top_p, .greedy = c->judge_temperature == 0,
                                            .max_new_tokens = c->judge_new_tokens, .seed = (uint64_t)c->seed, .eos = f->eos, .n_eos = f->n_eos};
     *out = (struct judge_writer){.context = j, .write = write_verdicts, .close = close_judge};

@@ -66,6 +66,7 @@ static const struct preset presets[] = {
     {"dno", "dataset + reference", "reward", "dpo", "periodic", "beta=0.1 mix_pr=1 num_samples=0 ref_samples=5 data_answers=1 ref_rule=periodic pairing=all pair_margin=2 pair_margin_own=1 pair_floor=5 replay_iterates=0.3,0.15 temperature=0.7 top_p=0.95", "arXiv 2404.03715"},
     {"dice", "dataset + reference", "dataset + self", "dpo", "periodic", "beta=0.1 mix_pr=0.5 num_samples=0 ref_samples=16 temperature=0.9 ref_rule=periodic ref_steps=300 implicit_reward=true length_coef=auto finished_only=true", "arXiv 2406.09760"},
     {"self-rewarding", "reference", "judge", "dpo", "periodic", "beta=0.1 mix_pr=1 num_samples=0 ref_samples=4 ref_rule=periodic temperature=0.7 top_p=0.9 judge_model=reference judge_samples=3 judge_temperature=0.7 judge_top_p=0.9", "arXiv 2401.10020"},
+    {"aime", "policy", "evaluators", "dpo", "init", "beta=0.1 mix_pr=1 evaluators=aime judge_model=reference judge_new_tokens=600", "arXiv 2410.03131"},
     {"inpo", "reference", "reward", "inpo", "periodic", "beta=0.0075 tau=0.0025 mix_pr=1 num_samples=0 ref_samples=8 ref_rule=periodic", "arXiv 2407.00617"},
     {"osp", "policy", "self", "dpo", "init", "beta=0.1 mix_pr=1 num_samples=4 pairing=duels pr_label=soft self_judge=true", "arXiv 2405.14103"},
     {"pfpo", "policy", "majority", "dpo,sft-mean", "init", "beta=0.1 method_weights=1,0.2 mix_pr=1 num_samples=8 top_p=0.9 pairing=all final_answer=majority majority_share=0.5", "arXiv 2411.16345"},
@@ -165,7 +166,8 @@ int preset_apply(const struct preset *p, sail_config *config, sail_err *err)
     for (char *word = strtok_r(copy, " ", &save); !rc && word; word = strtok_r(NULL, " ", &save)) {
         char *equals = strchr(word, '=');
         *equals = '\0';
-        if (!strcmp(word, "judge_model") && rewarder_given(config)) continue; // another labeler takes its place
+        const bool judge = !strcmp(word, "judge_model") || !strcmp(word, "evaluators");
+        if (judge && rewarder_given(config) > (config->judge_model || config->evaluators)) continue; // another labeler takes its place
         rc = config_default(config, word, equals + 1, err);
     }
     free(copy);

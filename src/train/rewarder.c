@@ -5,86 +5,109 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
-#include "label/labeler.h"
-#include "model/model.h"
+#include "label/ensemble.h"
+#include "train/author.h"
+#include "train/evaluators.h"
+#include "train/local_judge.h"
 
-enum { MAX_MODELS = 16, MAX_ANSWERS = 64 }; /* of an ensemble; of one request */
-enum combine { COMBINE_MEAN, COMBINE_MIN, COMBINE_MEAN_SPREAD };
+enum { MAX_ANSWERS = 64 }; /* of one request */
 
-/* A reward model; one of an ensemble. */
-struct judge {
-    struct model *model;
-    struct text_pipeline text; /* its own tokenizer, when it is not the policy's */
-    bool own_tokenizer;
-};
-
+/* A labeler of texts, a reward model, or several rewarders as one. */
 struct rewarder {
-    struct labeler *labeler; /* judges texts */
-    struct judge judge[MAX_MODELS]; /* judge ids */
-    int n_judge;
-    enum combine combine;
-    double sign, spread_coef;
+    char *name; /* of an evaluator; NULL: it is none */
+    struct labeler *labeler;
+    struct scoring {
+        struct model *model;
+        struct text_pipeline text; /* its own tokenizer, when it is not the policy's */
+        bool own_tokenizer;
+        double sign;
+    } scoring;
+    struct ensemble ensemble;
+    struct rewarder *member[MAX_EVALUATORS]; /* (ensemble.n) */
+    struct authors authors; /* of the judges below */
+    bool warned;
     const struct text_pipeline *text;
     struct buf completion[MAX_ANSWERS], prompt, id;
 };
 
-static int open_judge(struct judge *j, const sail_config *config, const char *path, sail_err *err)
+static int open_scoring(struct scoring *s, const sail_config *config, sail_err *err)
 {
+    const char *path = config->reward_model;
     const struct model_options o = {.compute = config->dtype && config->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32};
-    int rc = model_open(&j->model, path, &o, err);
+    int rc = model_open(&s->model, path, &o, err);
     if (rc) return rc;
-    const struct model_facts *f = model_facts(j->model);
+    const struct model_facts *f = model_facts(s->model);
     if (!f->reward_head)
         return err_set(err, SAIL_USAGE, "--reward-model %s: expected a ...ForSequenceClassification model, got %s without a score head", path, f->family);
-    j->own_tokenizer = tokenizer_exists(path) && !text_pipeline_same_tokenizer(config->model, path);
-    if (j->own_tokenizer) rc = text_pipeline_open(&j->text, path, f->eos, f->n_eos, config, err);
+    s->sign = config->reward_sign;
+    s->own_tokenizer = tokenizer_exists(path) && !text_pipeline_same_tokenizer(config->model, path);
+    if (s->own_tokenizer) rc = text_pipeline_open(&s->text, path, f->eos, f->n_eos, config, err);
     return rc;
-}
-
-static int open_judges(struct rewarder *r, const sail_config *config, sail_err *err)
-{
-    char *paths = mem_strdup(config->reward_model);
-    int rc = SAIL_OK;
-    r->sign = config->reward_sign;
-    r->spread_coef = config->spread_coef;
-    r->combine = !strcmp(config->reward_combine, "min") ? COMBINE_MIN : !strcmp(config->reward_combine, "mean") ? COMBINE_MEAN : COMBINE_MEAN_SPREAD;
-    for (char *path = paths, *next; !rc && path; path = next) {
-        next = strchr(path, ',');
-        if (next) *next++ = '\0';
-        if (!*path)
-            rc = err_set(err, SAIL_USAGE, "--reward-model %s: a name between the commas is empty", config->reward_model);
-        else if (r->n_judge == MAX_MODELS)
-            rc = err_set(err, SAIL_USAGE, "--reward-model: expected at most %d models", MAX_MODELS);
-        else
-            rc = open_judge(&r->judge[r->n_judge++], config, path, err);
-    }
-    free(paths);
-    return rc;
-}
-
-/* One reward from the models' scores. The spread is the standard deviation over the models (divided by n). */
-static double combined(const struct rewarder *r, const double *score)
-{
-    double mean = 0, least = score[0], square = 0;
-    for (int k = 0; k < r->n_judge; k++) {
-        mean += score[k] / r->n_judge;
-        least = fmin(least, score[k]);
-    }
-    for (int k = 0; k < r->n_judge; k++) square += (score[k] - mean) * (score[k] - mean) / r->n_judge;
-    return r->combine == COMBINE_MIN ? least : r->combine == COMBINE_MEAN ? mean : mean - r->spread_coef * sqrt(square);
 }
 
 int rewarder_given(const sail_config *c)
 {
-    return (c->reward_rule != NULL) + (c->reward_table != NULL) + (c->labeler_command != NULL) + (c->reward_model != NULL) + (c->judge_model != NULL) + (strcmp(c->final_answer, "none") != 0);
+    return (c->reward_rule != NULL) + (c->reward_table != NULL) + (c->labeler_command != NULL) + (c->reward_model != NULL) + (c->evaluators || c->judge_model) + (strcmp(c->final_answer, "none") != 0);
 }
 
-static int open_text_judge(struct rewarder *r, const sail_config *config, struct run_policies run, sail_err *err)
+static int open_text_judge(struct labeler **out, struct authors *authors, const sail_config *c, const struct text_pipeline *text, struct run_policies run, sail_err *err)
 {
+    struct author *author;
     struct judge_writer writer;
-    int rc = local_judge_open(&writer, config, r->text, run, err);
-    return rc ? rc : labeler_judge_open(&r->labeler, config->judge_rubric, (int)config->judge_samples, &writer, err);
+    int rc = author_find(&author, authors, c, text, run, err);
+    if (!rc) rc = local_judge_open(&writer, c, author, run.policy != NULL, err);
+    return rc ? rc : labeler_judge_open(out, c->judge_rubric, c->judge_role, (int)c->judge_samples, &writer, err);
+}
+
+static int open_single(struct rewarder *r, struct authors *authors, const sail_config *c, struct run_policies run, sail_err *err)
+{
+    if (!strcmp(c->final_answer, "majority") && c->command != CMD_ALIGN)
+        return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
+    if (c->quorum) return err_set(err, SAIL_USAGE, "--quorum %lld, and there is one labeler: give --evaluators, or several models to --reward-model", (long long)c->quorum);
+    if (c->reward_model) return open_scoring(&r->scoring, c, err);
+    if (!r->text->tokenizer) return err_set(err, SAIL_USAGE, "%s: a labeler of texts needs the model's tokenizer (tokenizer.json), and there is none", c->model);
+    if (c->judge_model) return open_text_judge(&r->labeler, authors, c, r->text, run, err);
+    if (c->reward_rule) return labeler_rule_open(&r->labeler, c->reward_rule, err);
+    if (c->reward_table) return labeler_table_open(&r->labeler, c->reward_table, err);
+    if (c->labeler_command) return labeler_command_open(&r->labeler, c->labeler_command, c->labeler_deadline, err);
+    return labeler_final_answer_open(&r->labeler, !strcmp(c->final_answer, "gold"), c->majority_share, err);
+}
+
+static int open_one(struct rewarder **out, const char *name, struct authors *authors, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err);
+
+static int open_ensemble(struct rewarder *r, struct authors *authors, const sail_config *c, struct run_policies run, sail_err *err)
+{
+    struct evaluators all;
+    int rc = evaluators_read(&all, c, err);
+    if (!rc) rc = evaluators_combine(&r->ensemble, &all, c, err);
+    if (rc) r->ensemble.n = 0;
+    for (int k = 0; !rc && k < r->ensemble.n; k++) {
+        rc = open_one(&r->member[k], all.of[k].name, authors, all.of[k].config, r->text, run, err);
+        if (!rc && r->ensemble.rule != ENSEMBLE_VOTE && rewarder_compares(r->member[k]))
+            rc = err_set(err, SAIL_USAGE, "it compares two answers, and --reward-combine %s is about rewards: vote", c->reward_combine);
+        if (rc && c->evaluators) err_context(err, "--evaluators %s: %s", c->evaluators, all.of[k].name);
+    }
+    evaluators_release(&all);
+    return rc;
+}
+
+static int open_one(struct rewarder **out, const char *name, struct authors *authors, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err)
+{
+    struct rewarder *r;
+    *out = NULL;
+    int rc = mem_alloc(&r, 1, sizeof *r, err);
+    if (rc) return rc;
+    r->text = text;
+    r->name = name ? mem_strdup(name) : NULL;
+    if (!authors) authors = &r->authors;
+    rc = evaluators_given(config) ? open_ensemble(r, authors, config, run, err) : open_single(r, authors, config, run, err);
+    if (rc)
+        rewarder_close(r);
+    else
+        *out = r;
+    return rc;
 }
 
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err)
@@ -92,51 +115,27 @@ int rewarder_open(struct rewarder **out, const sail_config *config, const struct
     *out = NULL;
     if (!rewarder_given(config)) return SAIL_OK;
     if (rewarder_given(config) > 1) return err_set(err, SAIL_USAGE, "one labeler at a time: " REWARDERS " (none)");
-    if (!strcmp(config->final_answer, "majority") && config->command != CMD_ALIGN)
-        return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
-    struct rewarder *r;
-    if (mem_alloc(&r, 1, sizeof *r, err)) return SAIL_FAILED;
-    r->text = text;
-    int rc = SAIL_OK;
-    if (config->reward_model)
-        rc = open_judges(r, config, err);
-    else if (!text->tokenizer)
-        rc = err_set(err, SAIL_USAGE, "%s: a labeler of texts needs the model's tokenizer (tokenizer.json), and there is none", config->model);
-    else if (config->judge_model)
-        rc = open_text_judge(r, config, run, err);
-    else if (config->reward_rule)
-        rc = labeler_rule_open(&r->labeler, config->reward_rule, err);
-    else if (config->reward_table)
-        rc = labeler_table_open(&r->labeler, config->reward_table, err);
-    else if (!config->labeler_command)
-        rc = labeler_final_answer_open(&r->labeler, !strcmp(config->final_answer, "gold"), config->majority_share, err);
-    else
-        rc = labeler_command_open(&r->labeler, config->labeler_command, config->labeler_deadline, err);
-    if (rc) {
-        rewarder_close(r);
-        return rc;
-    }
-    *out = r;
-    return SAIL_OK;
+    return open_one(out, NULL, NULL, config, text, run, err);
 }
 
 void rewarder_close(struct rewarder *r)
 {
     if (!r) return;
     labeler_close(r->labeler);
-    for (int k = 0; k < r->n_judge; k++) {
-        model_close(r->judge[k].model);
-        if (r->judge[k].own_tokenizer) text_pipeline_close(&r->judge[k].text);
-    }
+    for (int k = 0; k < r->ensemble.n; k++) rewarder_close(r->member[k]);
+    authors_close(&r->authors);
+    model_close(r->scoring.model);
+    if (r->scoring.own_tokenizer) text_pipeline_close(&r->scoring.text);
     for (int k = 0; k < MAX_ANSWERS; k++) buf_release(&r->completion[k]);
     buf_release(&r->prompt);
     buf_release(&r->id);
+    free(r->name);
     free(r);
 }
 
-const char *rewarder_name(const struct rewarder *r) { return r->n_judge > 1 ? "reward models" : r->n_judge ? "reward model" : labeler_name(r->labeler); }
+const char *rewarder_name(const struct rewarder *r) { return r->ensemble.n ? "ensemble" : r->labeler ? labeler_name(r->labeler) : "reward model"; }
 
-bool rewarder_compares(const struct rewarder *r) { return r->labeler && labeler_compares(r->labeler); }
+bool rewarder_compares(const struct rewarder *r) { return r->labeler ? labeler_compares(r->labeler) : r->ensemble.n && r->ensemble.rule == ENSEMBLE_VOTE; }
 
 static int decode_all(struct rewarder *r, const struct reward_request *q, sail_err *err)
 {
@@ -163,6 +162,7 @@ static int ask_labeler(struct rewarder *r, const struct reward_request *q, doubl
         finished[k] = q->finish[k] == FINISH_EOS;
     }
     buf_clear(&r->id);
+    if (r->name) buf_printf(&r->id, "%s:", r->name); // evaluators that are asked the same draw verdicts of their own
     buf_printf(&r->id, "%lld", (long long)q->key);
     const struct label_request request = {.id = r->id.data,
                                           .prompt = q->prompt_text ? q->prompt_text : text_of(&r->prompt),
@@ -178,8 +178,9 @@ static int ask_labeler(struct rewarder *r, const struct reward_request *q, doubl
 }
 
 /* One score: the policy's ids as they are, or the texts through the reward model's own tokenizer. */
-static int score_one(struct rewarder *r, const struct judge *j, const struct reward_request *q, int k, double *score, sail_err *err)
+static int score_one(struct rewarder *r, const struct reward_request *q, int k, double *score, sail_err *err)
 {
+    const struct scoring *j = &r->scoring;
     struct ids own = {0};
     int64_t n_prompt = q->n_prompt, n_tok = q->n_tok[k];
     int rc = SAIL_OK;
@@ -200,10 +201,26 @@ static int score_one(struct rewarder *r, const struct judge *j, const struct rew
         const int32_t *ids = own.id, np = (int32_t)n_prompt, nt = (int32_t)n_tok, group = 0;
         const struct sequences s = {.n = 1, .ids = &ids, .n_prompt = &np, .n_tok = &nt, .group = &group};
         rc = model_reward((struct policy){.model = j->model}, &s, score, err);
-        *score *= r->sign;
+        *score *= j->sign;
     }
     ids_release(&own);
     return rc;
+}
+
+static int ask_members(struct rewarder *r, const struct reward_request *q, double *reward, double *p, sail_err *err)
+{
+    double all[MAX_EVALUATORS * MAX_ANSWERS], first[MAX_EVALUATORS];
+    for (int k = 0; k < r->ensemble.n; k++) {
+        int rc = rewarder_ask(r->member[k], q, all + k * q->n, &first[k], err);
+        if (rc) return r->member[k]->name ? err_context(err, "%s", r->member[k]->name) : rc;
+        if (isnan(first[k]) || r->ensemble.rule == ENSEMBLE_VOTE || r->warned) continue;
+        r->warned = true;
+        log_warning("evaluator %s says which of two answers wins and gives no rewards, which --reward-combine vote reads alone: it has no verdict here", r->member[k]->name);
+    }
+    struct label_answer a = {.reward = reward, .p = NAN};
+    ensemble_combine(&r->ensemble, q->n, all, first, &a);
+    *p = a.p;
+    return SAIL_OK;
 }
 
 int rewarder_ask(struct rewarder *r, const struct reward_request *q, double *reward, double *p, sail_err *err)
@@ -211,15 +228,11 @@ int rewarder_ask(struct rewarder *r, const struct reward_request *q, double *rew
     BUG_ON(q->n > MAX_ANSWERS, "%d completions in one request", q->n);
     *p = NAN;
     for (int k = 0; k < q->n; k++) reward[k] = NAN;
+    if (r->ensemble.n) return ask_members(r, q, reward, p, err);
     if (r->labeler) return ask_labeler(r, q, reward, p, err);
     for (int k = 0; k < q->n; k++) {
-        double score[MAX_MODELS] = {0};
-        for (int j = 0; j < r->n_judge; j++) {
-            score[j] = NAN;
-            int rc = score_one(r, &r->judge[j], q, k, &score[j], err);
-            if (rc) return rc;
-        }
-        reward[k] = combined(r, score);
+        int rc = score_one(r, q, k, &reward[k], err);
+        if (rc) return rc;
     }
     return SAIL_OK;
 }

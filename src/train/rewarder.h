@@ -1,19 +1,19 @@
-/* Rewards of completions, from rules, a table, a program, final answers, a reward model or a judge: one face for the step. */
+/* Rewards of completions, from rules, a table, a program, final answers, a reward model, a judge or several of them: one face for the step. */
 #ifndef SAIL_TRAIN_REWARDER_H
 #define SAIL_TRAIN_REWARDER_H
 
 #include "batch/batch.h"
 #include "config/config.h"
 #include "data/text_pipeline.h"
-#include "train/local_judge.h"
+#include "train/author.h"
 
 struct rewarder;
 
-/* From --reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model or --final-answer; *out stays NULL when none is given. run: what a judge of the run itself writes with, {0}: nothing is trained. */
+/* From --reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model, --evaluators or --final-answer; *out stays NULL when none is given. run: what a judge of the run itself writes with, {0}: nothing is trained. */
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err);
-/* How many of those options are given. */
+/* How many of those options are given; beside --evaluators a judge is theirs. */
 int rewarder_given(const sail_config *config);
-#define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model or --final-answer"
+#define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model, --evaluators or --final-answer"
 void rewarder_close(struct rewarder *r);
 const char *rewarder_name(const struct rewarder *r);
 bool rewarder_compares(const struct rewarder *r); /* no reward for a single answer: pairs only */

@@ -90,7 +90,7 @@ static void bad_configurations_are_refused(void **state)
         const char *options, *says;
     } refused[] = {
         {"self-rewarding --judge-model policy --reward-rule x.yaml", "one labeler at a time"},
-        {"self-rewarding --judge-rubric /no/such/file", "points, pair or a file"},
+        {"self-rewarding --judge-rubric /no/such/file", "points, aspect, pair or a file"},
         {"self-rewarding --judge-model /no/such/model", "/no/such/model"},
         {"simpo --mix-pr 1 --judge-model reference", "there is no reference here: name the judge's folder, or take policy"},
         {"self-rewarding --judge-samples 0", "judge"},

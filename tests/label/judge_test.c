@@ -98,7 +98,7 @@ static void bad_rubrics_are_refused(void **state)
     sail_err why = {0};
     struct rubric *r;
     assert_int_equal(rubric_open(&r, "/no/such/rubric", &why), SAIL_USAGE);
-    assert_non_null(strstr(why.message, "points, pair or a file"));
+    assert_non_null(strstr(why.message, "points, aspect, pair or a file"));
 }
 
 /* A writer with its lines written down: question i, sample s says line[i * samples + s]; "-" is a question that could not be asked. */
@@ -106,13 +106,14 @@ struct script {
     const char *const *line;
     int want_n;
     char first[256]; /* the first question */
+    char system[512];
 };
 
 static int say(void *context, const char *id, const char *system, const char *const *question, int n, int samples, struct verdict_text *out, sail_err *why)
 {
     struct script *s = context;
     (void)id;
-    (void)system;
+    snprintf(s->system, sizeof s->system, "%.511s", system ? system : "none");
     (void)why;
     assert_int_equal(n, s->want_n);
     snprintf(s->first, sizeof s->first, "%.255s", question[0]);
@@ -122,7 +123,7 @@ static int say(void *context, const char *id, const char *system, const char *co
 
 static void leave(void *context) { (void)context; }
 
-static struct label_answer asked(const char *rubric, int samples, int n, struct script *s, json_t *row, double *reward, int64_t bad)
+static struct label_answer asked_as(const char *rubric, const char *role, int samples, int n, struct script *s, json_t *row, double *reward, int64_t bad)
 {
     static const char *const text[] = {"alpha", "beta", "gamma", "delta"};
     static const bool finished[4] = {true, true, true, true};
@@ -130,19 +131,21 @@ static struct label_answer asked(const char *rubric, int samples, int n, struct 
     struct label_answer a = {.reward = reward};
     const struct judge_writer w = {.context = s, .write = say, .close = leave};
     const struct label_request q = {.id = "1", .prompt = "p", .row = row, .completions = text, .finished = finished, .n = n};
-    assert_ok(labeler_judge_open(&l, rubric, samples, &w, err));
+    assert_ok(labeler_judge_open(&l, rubric, role, samples, &w, err));
     assert_ok(labeler_ask(l, &q, &a, err));
     assert_int_equal(labeler_bad_answers(l), bad);
     labeler_close(l);
     return a;
 }
 
+static struct label_answer asked(const char *rubric, int samples, int n, struct script *s, json_t *row, double *reward, int64_t bad) { return asked_as(rubric, NULL, samples, n, s, row, reward, bad); }
+
 static void points_are_averaged(void **state)
 {
     (void)state;
     double r[4];
     static const char *const line[] = {"Score: 4", "Score: 5", "Score: 3", "Score: 1", "no idea", "Score: 2", "-", "Score: 7", "what?"};
-    struct script s = {line, 3, ""};
+    struct script s = {line, 3, "", ""};
     const struct label_answer a = asked("points", 3, 3, &s, NULL, r, 1);
     assert_true(r[0] == 4 && r[1] == 1.5 && isnan(r[2]) && isnan(a.p));
     assert_non_null(strstr(s.first, "Review the user's question"));
@@ -166,7 +169,7 @@ static void pairs_are_judged_in_both_orders(void **state)
     };
     for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
         double r[2];
-        struct script s = {c[i].line, 2, ""};
+        struct script s = {c[i].line, 2, "", ""};
         const struct label_answer a = asked("pair", 2, 2, &s, NULL, r, c[i].bad);
         assert_true(isnan(c[i].p) ? isnan(a.p) : a.p == c[i].p);
         assert_true(isnan(r[0]) && isnan(r[1]));
@@ -181,7 +184,7 @@ static void among_three_each_has_its_rate(void **state)
     double r[4];
     static const char *const line[] = {"[[A]]", "[[B]]", "[[A]]", "[[B]]", "[[C]]", "[[C]]"};
     static const char *const torn[] = {"[[A]]", "[[B]]", "[[A]]", "", "[[A]]", "[[B]]"};
-    struct script s = {line, 6, ""};
+    struct script s = {line, 6, "", ""};
     assert_true(isnan(asked("pair", 1, 3, &s, NULL, r, 0).p));
     assert_true(r[0] == 1 && r[1] == 0.25 && r[2] == 0.25);
     s.line = torn;
@@ -189,12 +192,28 @@ static void among_three_each_has_its_rate(void **state)
     assert_true(isnan(r[0]) && r[1] == 0.5 && isnan(r[2])); // beta lost to alpha and beat gamma
 }
 
+static void a_role_follows_the_system_text(void **state)
+{
+    (void)state;
+    double r;
+    static const char *const line[] = {"Fine.\nScore: 3.5"};
+    struct script s = {line, 1, "", ""};
+    asked_as("aspect", "Look at the spelling.", 1, 1, &s, NULL, &r, 0);
+    assert_true(r == 3.5 && strstr(s.first, "[Question]\np\n\n[Answer]\nalpha\n"));
+    const size_t n = strlen(s.system), k = strlen(" Look at the spelling.");
+    assert_true(n > k && !strcmp(s.system + n - k, " Look at the spelling."));
+    asked_as("points", "Look at the spelling.", 1, 1, &s, NULL, &r, 0); // it has no system text
+    assert_string_equal(s.system, "Look at the spelling.");
+    asked("points", 1, 1, &s, NULL, &r, 0);
+    assert_string_equal(s.system, "none");
+}
+
 static void conversations_are_shown_as_their_turns(void **state)
 {
     (void)state;
     double r;
     static const char *const line[] = {"=1"};
-    struct script s = {line, 1, ""};
+    struct script s = {line, 1, "", ""};
     char *path = strdup(rubric_file("prompt: '<{question}> {answer}'\npoints: '=(\\d)'\n"));
     json_t *one = json_pack("{s[{ssss}]}", "prompt", "role", "user", "content", "hello?");
     json_t *many = json_pack("{s[{ssss}{ssss}{ssss}]}", "messages", "role", "system", "content", "Be brief.", "role", "user", "content", "hello?", "role", "assistant", "content", "hi");
@@ -220,6 +239,7 @@ int main(void)
         cmocka_unit_test(points_are_averaged),
         cmocka_unit_test(pairs_are_judged_in_both_orders),
         cmocka_unit_test(among_three_each_has_its_rate),
+        cmocka_unit_test(a_role_follows_the_system_text),
         cmocka_unit_test(conversations_are_shown_as_their_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
