@@ -195,6 +195,19 @@ int config_default(sail_config *c, const char *key, const char *value, sail_err 
     return set_value(c, i, value, err);
 }
 
+void config_take(sail_config *to, const sail_config *from, enum option_id id)
+{
+    const struct option_row *row = &rows[id];
+    if (!(row->commands & to->command) || !(row->commands & from->command)) return;
+    switch (row->type) {
+    case TYPE_STR: set_string(field(to, id), *(char *const *)field(from, id)); break;
+    case TYPE_INT: *(int64_t *)field(to, id) = *(const int64_t *)field(from, id); break;
+    case TYPE_F64: *(double *)field(to, id) = *(const double *)field(from, id); break;
+    case TYPE_BOOL: *(bool *)field(to, id) = *(const bool *)field(from, id); break;
+    }
+    to->is_set[id] = from->is_set[id];
+}
+
 bool config_said(const sail_config *c, const char *key)
 {
     int i = 0;

@@ -55,6 +55,7 @@ struct sail_config {
 int config_default(sail_config *config, const char *key, const char *value, sail_err *err);
 bool config_said(const sail_config *config, const char *key); /* the user set it; key with underscores */
 void config_reset(sail_config *config, enum option_id id); /* its default, as if nobody had said anything */
+void config_take(sail_config *to, const sail_config *from, enum option_id id); /* an option that both commands have, said or not */
 /* An option of the run that is gone on with: as if the user had said it, but only where they said nothing. */
 int config_saved(sail_config *config, const char *key, const char *value, sail_err *err);
 /* The resolved options of the command as YAML, in the table's order. */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "config/yaml.h"
 #include "jobs/jobs.h"
+#include "jobs/rounds.h"
 #include "train/run.h"
 
 /* Keys that a resumed run may have otherwise than before: none of them changes what a finished step did. */
@@ -91,6 +92,35 @@ static int enter_directory(struct run *r, bool resume, const char *saved, sail_e
     return run_writer_open(&r->writer, r->config->out, found ? r->step : resume ? RUN_STARTS_OVER : RUN_IS_NEW, !r->config->quiet, r->total_steps, err);
 }
 
+/* The run to its end, or to that of the round that it is in; or what the next round needs, with nothing else open. */
+static int one_round(const sail_config *config, const char *saved, bool *done, sail_err *err)
+{
+    struct run *r = NULL;
+    struct rounds *rounds = NULL;
+    int64_t prepare = 0;
+    int rc = run_open(&r, config, err);
+    if (!rc) rc = rounds_open(&rounds, r, err);
+    if (!rc && config->dry_run) {
+        *done = true;
+        rc = run_dry(r, stdout, err);
+    } else if (!rc) {
+        rc = enter_directory(r, config->resume, saved, err);
+        const int64_t n = rounds && r->step < r->total_steps ? rounds_number(rounds, r->step) : 0;
+        if (!rc && n && !rounds_ready(rounds, n)) {
+            prepare = n;
+            rc = rounds_keep_policy(rounds, r, n, err);
+        } else {
+            if (!rc && n) rc = rounds_enter(rounds, r, n, err);
+            if (!rc) rc = run_loop(r, n ? rounds_end(rounds, r->step) : r->total_steps, err);
+            *done = r->step >= r->total_steps;
+        }
+    }
+    run_close(r);
+    if (!rc && prepare) rc = rounds_prepare(rounds, prepare, err);
+    rounds_close(rounds);
+    return rc;
+}
+
 static int train(const sail_config *given, const char *method, sail_err *err)
 {
     sail_config *config = config_copy(given);
@@ -102,16 +132,8 @@ static int train(const sail_config *given, const char *method, sail_err *err)
         config->method = mem_strdup(method);
     }
     if (config->resume && saved && path_exists(saved)) rc = yaml_read_flat(saved, take_saved, config, err);
-    struct run *r = NULL;
-    if (!rc) rc = run_open(&r, config, err);
-    if (!rc && config->dry_run)
-        rc = run_dry(r, stdout, err);
-    else if (!rc) {
-        rc = enter_directory(r, config->resume, saved, err);
-        if (!rc) rc = run_loop(r, err);
-        if (!rc) log_note("done: %s/final, %s/report.html", config->out, config->out);
-    }
-    run_close(r);
+    for (bool done = false; !rc && !done; config->resume = true) rc = one_round(config, saved, &done, err);
+    if (!rc && !config->dry_run) log_note("done: %s/final, %s/report.html", config->out, config->out);
     free(saved);
     sail_config_free(config);
     return rc;

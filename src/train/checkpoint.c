@@ -311,10 +311,15 @@ int checkpoint_load_newest(struct run *r, bool *found, sail_err *err)
     return rc ? err_context(err, "--resume") : SAIL_OK;
 }
 
+int policy_save(const struct run *r, const char *path, sail_err *err)
+{
+    return r->adapter ? adapter_save(r->adapter, path, err) : model_save(r->policy, path, &(struct save_options){.dtype = SAVE_AS_IS}, err);
+}
+
 int final_save(struct run *r, sail_err *err)
 {
     char *path = path_join(r->config->out, "final");
-    int rc = r->adapter ? adapter_save(r->adapter, path, err) : model_save(r->policy, path, &(struct save_options){.dtype = SAVE_AS_IS}, err);
+    int rc = policy_save(r, path, err);
     free(path);
     return !rc && r->two_level ? two_level_save(r, err) : rc;
 }

@@ -29,7 +29,7 @@ int labels_ask_texts(struct run *r, int64_t i, struct reward_request q, double *
     *p = NAN;
     for (int k = 0; k < q.n; k++) reward[k] = NAN;
     if (r->self_judge) return self_judge_ask(r->self_judge, r->policy, &q, p, err);
-    return rewarder_ask(r->rewarder, &q, reward, p, err);
+    return rewarder_ask(r->fitted ? r->fitted : r->rewarder, &q, reward, p, err);
 }
 
 int labels_ask(struct run *r, int64_t i, int64_t first, const int *which, int n, double *reward, double *p, sail_err *err)

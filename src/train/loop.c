@@ -223,10 +223,10 @@ static int evaluate(struct run *r, sail_err *err)
 
 static bool due(int64_t every, const struct run *r) { return every && r->step % every == 0; }
 
-static bool saves(const struct run *r) { return due(r->config->save_steps, r) || r->step == r->total_steps; }
+static bool saves(const struct run *r, int64_t until) { return due(r->config->save_steps, r) || r->step == until; }
 
 /* What belongs after a step besides its metrics. */
-static int after_step(struct run *r, sail_err *err)
+static int after_step(struct run *r, int64_t until, sail_err *err)
 {
     const sail_config *c = r->config;
     const bool last = r->step == r->total_steps;
@@ -234,7 +234,7 @@ static int after_step(struct run *r, sail_err *err)
     int rc = SAIL_OK;
     if (due(sample_steps, r) || last) rc = write_samples(r, err);
     if (!rc && (r->eval || r->eval_prompts) && (due(c->eval_steps, r) || last)) rc = evaluate(r, err);
-    return rc || !saves(r) ? rc : checkpoint_save(r, err);
+    return rc || !saves(r, until) ? rc : checkpoint_save(r, err);
 }
 
 int run_record(struct run *r, struct step_result *result, sail_err *err)
@@ -249,7 +249,7 @@ int run_record(struct run *r, struct step_result *result, sail_err *err)
     return rc ? rc : run_writer_timing(r->writer, r->step, all.m, all.n, err);
 }
 
-static int one_step(struct run *r, bool same_policy, sail_err *err)
+static int one_step(struct run *r, int64_t until, bool same_policy, sail_err *err)
 {
     struct step_result result;
     const bool first = r->step == 0;
@@ -258,10 +258,10 @@ static int one_step(struct run *r, bool same_policy, sail_err *err)
     if (rc) return rc;
     rc = run_record(r, &result, err);
     if (result.drift_mean > 2e-2) log_warning("step %lld: sampled and scored log-probs differ by %.3g a token on average", (long long)r->step, result.drift_mean);
-    return rc ? rc : after_step(r, err);
+    return rc ? rc : after_step(r, until, err);
 }
 
-int run_loop(struct run *r, sail_err *err)
+int run_loop(struct run *r, int64_t until, sail_err *err)
 {
     const sail_config *c = r->config;
     const bool same_policy = c->full || !r->reference_model ? !(c->adapter && c->ref && !strcmp(c->ref, "base")) && (!c->ref || !strcmp(c->ref, "init") || !strcmp(c->ref, "base")) : false;
@@ -269,15 +269,17 @@ int run_loop(struct run *r, sail_err *err)
     if (r->step == 0) rc = write_samples(r, err);
     if (!rc && r->step == 0 && r->eval_prompts) rc = evaluate(r, err); // the curve starts at the start policy
     bool stop = interrupt_asked(); // asked once a step: what is answered then is also saved
-    while (!rc && !stop && r->step < r->total_steps) {
-        rc = one_step(r, same_policy, err);
+    if (until > r->total_steps) until = r->total_steps;
+    while (!rc && !stop && r->step < until) {
+        rc = one_step(r, until, same_policy, err);
         stop = interrupt_asked();
-        if (!rc && stop && !saves(r)) rc = checkpoint_save(r, err);
+        if (!rc && stop && !saves(r, until)) rc = checkpoint_save(r, err);
     }
-    if (!rc && r->step < r->total_steps)
+    if (!rc && stop && r->step < r->total_steps)
         return err_set(err, SAIL_FAILED, "interrupted after step %lld of %lld%s: go on with `sail %s --out %s --resume`", (long long)r->step, (long long)r->total_steps, r->step ? ", saved" : "",
                        c->command_name, c->out);
-    if (!rc && !c->keep_best) rc = final_save(r, err);
+    if (rc || r->step < r->total_steps) return rc;
+    if (!c->keep_best) rc = final_save(r, err);
     if (!rc) rc = run_writer_sync(r->writer, err);
     if (!rc) rc = report_write(c->out, err);
     return rc;

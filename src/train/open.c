@@ -330,6 +330,8 @@ int run_open(struct run **out, const sail_config *config, sail_err *err)
     return rc;
 }
 
+int run_label_by(struct run *r, const sail_config *labeler, sail_err *err) { return rewarder_open(&r->fitted, labeler, &r->text, (struct run_policies){0}, err); }
+
 void run_close(struct run *r)
 {
     if (!r) return;
@@ -341,6 +343,7 @@ void run_close(struct run *r)
     two_level_close(r->two_level);
     archive_close(r->archive);
     rewarder_close(r->rewarder);
+    rewarder_close(r->fitted);
     self_judge_close(r->self_judge);
     adapter_close(r->adapter);
     adapter_close(r->reference_adapter);

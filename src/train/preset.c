@@ -50,6 +50,7 @@ static const struct preset presets[] = {
     {"rloo", "policy", "reward", "reinforce", "init", "beta=0.05 mix_pr=1 num_samples=4 baseline=loo", "arXiv 2402.14740"},
     {"grpo", "policy", "reward", "grpo", "none", "mix_pr=1 num_samples=8", "arXiv 2402.03300"},
     {"grpo-kl", "policy", "reward", "grpo-kl", "init", "beta=0.04 mix_pr=1 num_samples=8", "arXiv 2402.03300"},
+    {"itercomp", "gallery, policy", "reward, refitted", "dpo", "init", "beta=0.1 mix_pr=1 round_steps=200 max_steps=600", "arXiv 2410.07171"},
     {"two-level", "policy", "reward", "two-level", "init", "beta=0.1 mix_pr=1 penalty=0.5", "arXiv 2410.15610"},
     {"online-ipo", "policy", "reward", "ipo", "init", "beta=1 mix_pr=1 pr_label=soft", "arXiv 2403.08635"},
     {"online-slic", "policy", "reward", "hinge", "init", "beta=0.002 mix_pr=1", "arXiv 2402.04792"},

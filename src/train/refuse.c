@@ -42,6 +42,20 @@ static int refuse_labels(const struct run *r, sail_err *err)
     return SAIL_OK;
 }
 
+/* Rounds of reward models that are refitted between the steps. */
+static int refuse_rounds(const struct run *r, sail_err *err)
+{
+    const sail_config *c = r->config;
+    if (!c->round_steps && (c->gallery || c->gallery_prompts || c->refit)) return err_set(err, SAIL_USAGE, "--gallery, --gallery-prompts and --refit are about rounds: give --round-steps, or --method itercomp");
+    if (!c->round_steps) return SAIL_OK;
+    if (!c->gallery) return err_set(err, SAIL_USAGE, "--round-steps %lld refits reward models on what a gallery of models answers: give --gallery", (long long)c->round_steps);
+    if (r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--round-steps: the refitted reward models label sampled answers, and method %s has none: --mix-pr 1, or --method itercomp", r->preset->name);
+    if (c->implicit_reward || c->self_judge || r->objective->needs & LEARNS_REWARD)
+        return err_set(err, SAIL_USAGE, "--round-steps: method %s has a reward of its own, and the refitted models would label nothing: take --method itercomp or online-dpo", r->preset->name);
+    if (!c->max_steps) return err_set(err, SAIL_USAGE, "--round-steps: give --max-steps, the steps of all rounds");
+    return SAIL_OK;
+}
+
 /* Terms that an objective has or does not have. */
 static int refuse_terms(const struct run *r, sail_err *err)
 {
@@ -100,6 +114,7 @@ int run_refuse(const struct run *r, sail_err *err)
     const bool scores = scores_sampler(r), online = r->mixture.pp + r->mixture.pr > 0;
     int rc = refuse_rows(r, err);
     if (!rc) rc = refuse_labels(r, err);
+    if (!rc) rc = refuse_rounds(r, err);
     if (!rc) rc = two_level_check(r, err);
     if (!rc && online) rc = candidates_check(r, err);
     if (!rc) rc = refuse_terms(r, err);

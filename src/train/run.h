@@ -154,6 +154,7 @@ struct run {
     double data_s;                         /* seconds that reading and tokenizing them took */
     int64_t longest;                       /* most tokens of a sequence: --max-length within the model's context */
     struct rewarder *rewarder;             /* NULL: no route asks for one */
+    struct rewarder *fitted;               /* labels what the run learns from in the other's place; NULL: that one does */
 
     struct self_judge *self_judge;         /* NULL: not asked for */
 
@@ -206,6 +207,7 @@ struct run {
 };
 
 int run_open(struct run **out, const sail_config *config, sail_err *err);
+int run_label_by(struct run *r, const sail_config *labeler, sail_err *err); /* what the run learns from is labelled by these options; its own labeler goes on scoring samples and evaluations */
 /* What can be refused without opening anything; resolves the method's defaults into the config. */
 int run_check(sail_config *config, sail_err *err);
 int run_refuse(const struct run *r, sail_err *err); /* contradictions between the method and its options */
@@ -346,10 +348,11 @@ int checkpoint_save(struct run *r, sail_err *err);
 int64_t checkpoint_newest(const struct run *r); /* its step, -1: none */
 int checkpoint_load_newest(struct run *r, bool *found, sail_err *err);
 int final_save(struct run *r, sail_err *err);
+int policy_save(const struct run *r, const char *path, sail_err *err); /* the policy as it is: an adapter's or a model's folder */
 
 /* loop.c: what a step measured, into metrics.jsonl and timing.jsonl; sets timing.io. */
 int run_record(struct run *r, struct step_result *result, sail_err *err);
-/* Runs to the end, or to an interrupt (then saves and says how to go on). */
-int run_loop(struct run *r, sail_err *err);
+/* Runs to step `until` and leaves a checkpoint there, or to the end, or to an interrupt (then saves and says how to go on). */
+int run_loop(struct run *r, int64_t until, sail_err *err);
 
 #endif
