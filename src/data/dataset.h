@@ -68,6 +68,8 @@ static inline const unsigned char *dataset_counted(const struct dataset *d, stru
 
 /* unpaired.c: each preference row becomes two unpaired ones, chosen (label true) then rejected. */
 int dataset_unpair(struct dataset *d, sail_err *err);
+/* Takes out the rows whose label is false, how many in *dropped: what is to be imitated. None is left: refused. */
+int dataset_keep_desirable(struct dataset *d, int64_t *dropped, sail_err *err);
 /* Of rows[0..n): the row after the i-th, cyclically, that has another prompt; -1: none has. */
 int64_t dataset_mismatch(const struct dataset *d, const int64_t *rows, int64_t n, int64_t i);
 

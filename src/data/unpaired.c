@@ -33,6 +33,23 @@ int dataset_unpair(struct dataset *d, sail_err *err)
     return SAIL_OK;
 }
 
+int dataset_keep_desirable(struct dataset *d, int64_t *dropped, sail_err *err)
+{
+    int64_t kept = 0;
+    *dropped = 0;
+    for (int64_t i = 0; d->kind == DATA_UNPAIRED && i < d->n; i++) {
+        if (!d->example[i].label) {
+            json_decref(d->row[i]);
+            ++*dropped;
+            continue;
+        }
+        d->example[kept] = d->example[i];
+        d->row[kept++] = d->row[i];
+    }
+    d->n -= *dropped;
+    return d->n || !*dropped ? SAIL_OK : err_set(err, SAIL_FAILED, "%s: the label of every row is false: expected answers to learn from", d->path);
+}
+
 static bool same_prompt(const struct dataset *d, int64_t a, int64_t b)
 {
     const struct span x = d->example[a].prompt, y = d->example[b].prompt;

@@ -84,6 +84,8 @@ static int open_all(struct gradient *g, sail_err *err)
         return rows_check(g->data, g->model, err);
     }
     if (!sft && g->data->kind != DATA_PREFERENCE) return refuse_rows(g, "chosen and rejected", err);
+    int64_t dropped;
+    if (sft && (rc = dataset_keep_desirable(g->data, &dropped, err))) return rc;
     if (sft && g->data->kind == DATA_PROMPTS) return refuse_rows(g, "completion, or chosen and rejected", err);
     return rows_check(g->data, g->model, err);
 }

@@ -86,6 +86,14 @@ static int check_rows(const struct run *r, const struct dataset *d, sail_err *er
     return SAIL_OK;
 }
 
+static int keep_desirable(struct dataset *d, sail_err *err)
+{
+    int64_t dropped;
+    int rc = dataset_keep_desirable(d, &dropped, err);
+    if (!rc && dropped) log_note("%s: left out %lld rows whose label is false: sft learns to write its rows", d->path, (long long)dropped);
+    return rc;
+}
+
 static int open_file(struct run *r, struct dataset **out, const char *path, bool prompts, sail_err *err)
 {
     if (!path) return SAIL_OK;
@@ -102,6 +110,7 @@ static int open_file(struct run *r, struct dataset **out, const char *path, bool
     }
     int rc = dataset_open(out, path, &o, err);
     if (!rc && r->unpaired && (*out)->kind == DATA_PREFERENCE) rc = dataset_unpair(*out, err);
+    if (!rc && !prompts && r->imitates) rc = keep_desirable(*out, err);
     if (!rc && (*out)->n == 0) rc = err_set(err, SAIL_FAILED, "%s: no rows", path);
     if (!rc) rc = check_rows(r, *out, err);
     if (rc) return rc;
@@ -284,6 +293,7 @@ static int choose_method(struct run *r, sail_err *err)
     r->unpaired = (needs & COL_VERDICT) != 0;
     r->mismatched = (needs & COL_MISMATCH) != 0;
     r->groups = (needs & GROUPS) != 0;
+    r->imitates = !r->pairs && !r->groups && !r->unpaired;
     r->needs_reference = (needs & COL_LOGP_REF) != 0;
     r->shifts = (needs & COL_SHIFT) != 0;
     if (r->mismatched && c->batch < 2)

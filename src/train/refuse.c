@@ -109,6 +109,15 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
     return SAIL_OK;
 }
 
+/* What is still measured on answers that are no draws of the policy itself. */
+static void warn_of_measures(const struct run *r)
+{
+    const sail_config *c = r->config;
+    if (r->mixture.pp + r->mixture.pr <= 0 || !r->needs_reference || !c->num_samples || (c->temperature == 1 && c->top_k == 0 && c->top_p == 1)) return;
+    log_warning("sampling with temperature %g, top-k %lld, top-p %g: objective/kl and eval_kl are the mean of log pi - log ref over answers as they are drawn, which is not KL(pi || ref)", c->temperature,
+                (long long)c->top_k, c->top_p);
+}
+
 int run_refuse(const struct run *r, sail_err *err)
 {
     const bool scores = scores_sampler(r), online = r->mixture.pp + r->mixture.pr > 0;
@@ -128,5 +137,7 @@ int run_refuse(const struct run *r, sail_err *err)
     if (!rc) rc = prefixes_check(r, scores, err);
     if (!rc) rc = archive_check(r, scores, err);
     if (!rc && r->groups) rc = groups_check(r, err);
-    return rc ? rc : reference_check(r, err);
+    if (!rc) rc = reference_check(r, err);
+    if (!rc) warn_of_measures(r);
+    return rc;
 }

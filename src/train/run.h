@@ -144,6 +144,7 @@ struct run {
     struct mixture mixture;
     bool pairs;          /* rows come in pairs */
     bool unpaired, mismatched; /* rows come one by one, each desirable or not; beside each a mismatched one */
+    bool imitates;       /* rows are answers to be written as they are: sft */
     bool groups;         /* rows are the judged answers of prompts */
     bool needs_reference, shifts; /* shifts: the objective reads the column shift */
     bool reward;         /* a reward model is trained: the column logp holds scores */

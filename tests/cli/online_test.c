@@ -62,6 +62,20 @@ static void earlier_iterates_come_back(void **state)
     assert_near(run_metric("new", "labels", 4), 6 * 24, 0, 0);
 }
 
+/* Answers that the policy would not draw by itself do not measure its KL, and the run says so. */
+static void the_kl_of_another_sampler_is_no_kl(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options;
+        bool says;
+    } of[] = {{"--method online-dpo", false}, {"--method online-dpo --temperature 0.7", true}, {"--method online-dpo --top-k 5", true}, {"--method online-dpo --top-p 0.9", true}, {"--method sppo", false}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        assert_run("align --model %s --prompts %s/prompts.jsonl --reward-rule %s --max-steps 1 --dry-run %s", model, folder, repo_path("examples/demo/happy.yaml"), of[k].options);
+        assert_int_equal(strstr(output, "which is not KL(pi || ref)") != NULL, of[k].says);
+    }
+}
+
 /* Beyond every margin there is no pair; answers of the policy's own have one of their own. */
 static void own_answers_win_by_a_margin_of_their_own(void **state)
 {
@@ -132,7 +146,7 @@ static int prepare(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back), cmocka_unit_test(the_kl_of_another_sampler_is_no_kl),
                                        cmocka_unit_test(own_answers_win_by_a_margin_of_their_own), cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

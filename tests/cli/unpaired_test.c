@@ -123,6 +123,25 @@ static void what_has_no_meaning_is_refused(void **state)
     }
 }
 
+/* What is not to be written is not imitated: the run on all rows is that on the good ones, held-out rows and gradients alike. */
+static void sft_leaves_undesirable_rows_out(void **state)
+{
+    (void)state;
+    shell("cd %s && grep 'label\": true' unpaired.jsonl > good.jsonl && grep 'label\": false' unpaired.jsonl > bad.jsonl", folder);
+    const char *files[2] = {"unpaired", "good"};
+    for (int k = 0; k < 2; k++) {
+        assert_run("sft --model %s --data %s/%s.jsonl --eval-data %s/%s.jsonl --max-steps 3 --batch 4 --max-length 64 --lora-r 4 --dtype f32 --threads 1 --out %s/sft-%d", model, folder, files[k], folder, files[k],
+                   folder, k);
+        assert_int_equal(strstr(output, "rows whose label is false") != NULL, !k);
+        assert_run("grad --model %s --data %s/%s.jsonl --method sft --out %s/sft-%d.safetensors", model, folder, files[k], folder, k);
+    }
+    assert_same_file("sft-0", "sft-1", "metrics.jsonl");
+    assert_same_file("sft-0", "sft-1", "final/adapter_model.safetensors");
+    shell("cmp %s/sft-0.safetensors %s/sft-1.safetensors", folder, folder);
+    assert_true(run_sail("sft --model %s --data %s/bad.jsonl --max-steps 1 --lora-r 4 --out %s/never", model, folder, folder) != 0);
+    assert_non_null(strstr(output, "the label of every row is false"));
+}
+
 /* pairs.jsonl as unpaired.jsonl: the chosen row, then the rejected one. */
 static int take_apart(void)
 {
@@ -157,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(labels_are_learned),          cmocka_unit_test(preference_rows_are_taken_apart), cmocka_unit_test(micro_batches_change_roundings_only),
         cmocka_unit_test(reference_points_resume_bit_for_bit), cmocka_unit_test(z0_is_of_the_rows_at_hand), cmocka_unit_test(weights_scale_the_rows_of_a_kind), cmocka_unit_test(what_has_no_meaning_is_refused),
+        cmocka_unit_test(sft_leaves_undesirable_rows_out),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
