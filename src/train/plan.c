@@ -38,6 +38,11 @@ int run_dry(const struct run *r, FILE *out, sail_err *err)
     }
     fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
     if (r->config->extragradient) fprintf(out, ", start of a step %.0f MiB", mib(trained / 2 + state));
+    if (r->reference_model) {
+        const struct model_memory other = model_memory(r->reference_model);
+        fprintf(out, ", reference %.0f MiB", mib(other.weights + other.layouts + other.activations));
+    }
+    if (r->rewarder && rewarder_memory(r->rewarder)) fprintf(out, ", judges %.0f MiB", mib(rewarder_memory(r->rewarder)));
     if (r->two_level) {
         const struct model_memory judge = two_level_memory(r, &trained, &state);
         fprintf(out, ", reward model %.0f MiB, second policy and reward model's optimizer %.0f MiB", mib(judge.weights + judge.layouts + judge.activations + trained), mib(state));

@@ -135,6 +135,30 @@ void rewarder_close(struct rewarder *r)
 
 const char *rewarder_name(const struct rewarder *r) { return r->ensemble.n ? "ensemble" : r->labeler ? labeler_name(r->labeler) : "reward model"; }
 
+/* Adds what a model holds to `sum`, whose activations are those of the largest. */
+static void add_model(struct model_memory *sum, const struct model *model)
+{
+    if (!model) return;
+    const struct model_memory m = model_memory(model);
+    sum->weights += m.weights;
+    sum->layouts += m.layouts;
+    if (m.activations > sum->activations) sum->activations = m.activations;
+}
+
+static void add_models(struct model_memory *sum, const struct rewarder *r)
+{
+    add_model(sum, r->scoring.model);
+    for (const struct author *a = r->authors.first; a; a = a->next) add_model(sum, a->own);
+    for (int k = 0; k < r->ensemble.n; k++) add_models(sum, r->member[k]);
+}
+
+size_t rewarder_memory(const struct rewarder *r)
+{
+    struct model_memory sum = {0};
+    add_models(&sum, r);
+    return sum.weights + sum.layouts + sum.activations;
+}
+
 bool rewarder_compares(const struct rewarder *r) { return r->labeler ? labeler_compares(r->labeler) : r->ensemble.n && r->ensemble.rule == ENSEMBLE_VOTE; }
 
 static int decode_all(struct rewarder *r, const struct reward_request *q, sail_err *err)

@@ -15,6 +15,8 @@ int rewarder_open(struct rewarder **out, const sail_config *config, const struct
 int rewarder_given(const sail_config *config);
 #define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model, --evaluators or --final-answer"
 void rewarder_close(struct rewarder *r);
+/* Bytes of its models, all of them together: weights and layouts, and the activations of the largest. */
+size_t rewarder_memory(const struct rewarder *r);
 const char *rewarder_name(const struct rewarder *r);
 bool rewarder_compares(const struct rewarder *r); /* no reward for a single answer: pairs only */
 

@@ -83,6 +83,28 @@ static void answers_in_files_are_judged(void **state)
     shell("cmp %s/judged-1.jsonl %s/judged-2.jsonl", folder, folder);
 }
 
+/* The memory plan holds every model that a run opens, and none twice. */
+static void the_plan_counts_its_judges(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options;
+        bool judges, reference;
+    } of[] = {{"online-dpo --judge-model MODEL", true, false}, {"online-dpo --judge-model policy", false, false}, {"online-dpo --lora-r 0 --full --judge-model policy", false, true}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        char options[2400];
+        snprintf(options, sizeof options, "%s", of[k].options);
+        char *at = strstr(options, "MODEL");
+        if (at) snprintf(at, sizeof options - (size_t)(at - options), "%s", model);
+        assert_run("%s --dry-run", align(options));
+        char *plan = strstr(output, "\nmemory "), *end = plan ? strchr(plan + 1, '\n') : NULL;
+        assert_non_null(end);
+        *end = '\0';
+        assert_int_equal(strstr(plan, ", judges ") != NULL, of[k].judges);
+        assert_int_equal(strstr(plan, ", reference ") != NULL, of[k].reference);
+    }
+}
+
 static void bad_configurations_are_refused(void **state)
 {
     (void)state;
@@ -119,6 +141,6 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(self_rewarding_runs_by_name),     cmocka_unit_test(killed_runs_go_on_bit_for_bit), cmocka_unit_test(without_a_verdict_nothing_is_learnt),
-                                       cmocka_unit_test(another_labeler_takes_its_place), cmocka_unit_test(answers_in_files_are_judged),   cmocka_unit_test(bad_configurations_are_refused)};
+                                       cmocka_unit_test(another_labeler_takes_its_place), cmocka_unit_test(answers_in_files_are_judged),   cmocka_unit_test(the_plan_counts_its_judges),    cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
