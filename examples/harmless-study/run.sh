@@ -24,9 +24,9 @@ if [ ! -e "$out/b.jsonl" ]; then
   mv "$out/b.part" "$out/b.jsonl"
 fi
 
-# train COMMAND NAME OPTIONS...: an adapter on the model; goes on with it where it stopped
+# train COMMAND NAME OPTIONS...: an adapter on the model; goes on with it where it stopped. Started in the background, where exec makes it the process that signals reach
 train() {
-  [ -d "$out/$2/final" ] || "$sail" "$1" --model "$model" --eval-data "$out/test.jsonl" --out "$out/$2" $([ ! -d "$out/$2" ] || echo --resume) --lora-r 16 --dtype bf16 --optimizer adamw --schedule linear \
+  [ -d "$out/$2/final" ] || exec "$sail" "$1" --model "$model" --eval-data "$out/test.jsonl" --out "$out/$2" $([ ! -d "$out/$2" ] || echo --resume) --lora-r 16 --dtype bf16 --optimizer adamw --schedule linear \
     --warmup-steps 10 --batch 8 --save-steps 20 --max-prompt-length 128 --seed 1 --quiet "${@:3}"
 }
 # The three adapters, beside each other where several runs may be; a signal reaches them all.
