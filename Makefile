@@ -6,7 +6,7 @@ PACKAGES = gcc cmake ninja-build pkg-config libjansson-dev libyaml-dev libonig-d
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CMAKE_FLAGS ?=
 
-.PHONY: all deps ready test check-long asan fuzz demo install clean
+.PHONY: all deps ready test check-long asan fuzz bench demo install clean
 
 all: ready
 	cmake --preset release -B $(BUILD) $(CMAKE_FLAGS) >/dev/null
@@ -40,11 +40,16 @@ fuzz: ready
 	cmake --preset fuzz -B build-fuzz $(CMAKE_FLAGS) >/dev/null
 	cmake --build build-fuzz --target fuzz
 
+# make bench MODEL=DIR DATA=pairs.jsonl: this machine's speed with that model; without them with the demo's.
+bench: all
+	SAIL=$(BUILD)/sail bench/run.sh $(MODEL) $(DATA)
+
 demo: all
 	SAIL=$(BUILD)/sail examples/demo/run.sh $(SEEDS)
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(DESTDIR)" ]; then ldconfig; fi
 
 clean:
 	rm -rf build build-asan build-clang build-fuzz
