@@ -23,6 +23,8 @@ struct command {
     double deadline;
     pid_t pid;
     int in, out; /* the program's standard input and output */
+    char chunk[4096]; /* read and not yet looked at: [chunk_at, chunk_n) */
+    size_t chunk_at, chunk_n;
     struct buf line;
     int deaths;
 };
@@ -63,6 +65,7 @@ static void stop(struct command *c)
     waitpid(c->pid, NULL, WNOHANG);
     c->pid = 0;
     buf_clear(&c->line);
+    c->chunk_at = c->chunk_n = 0;
 }
 
 /* The child reports a failed exec through a pipe that a good exec closes. */
@@ -131,25 +134,32 @@ static bool send_line(struct command *c, const char *data, size_t n, double end)
     return true;
 }
 
-/* One line into c->line without its end; *dead: the program closed its output. */
+/* More of the program's output; a program that writes without an end is late too. *dead: it closed its output. */
+static bool receive(struct command *c, double end, bool *dead)
+{
+    while (wait_for(c->out, POLLIN, end)) {
+        const ssize_t k = read(c->out, c->chunk, sizeof c->chunk);
+        c->chunk_at = 0;
+        c->chunk_n = k > 0 ? (size_t)k : 0;
+        if (k > 0) return true;
+        if (k < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        *dead = true;
+        return false;
+    }
+    return false;
+}
+
+/* One line into c->line without its end. */
 static bool receive_line(struct command *c, double end, bool *dead)
 {
     buf_clear(&c->line);
     for (;;) {
-        char byte;
-        const ssize_t k = read(c->out, &byte, 1);
-        if (k == 1) {
-            if (byte == '\n') return !c->line.failed;
-            buf_putc(&c->line, byte); // past the maximum the rest of the line is read and dropped
-        } else if (k == 0) {
-            *dead = true;
-            return false;
-        } else if (errno != EINTR && errno != EAGAIN) {
-            *dead = true;
-            return false;
-        } else if (errno == EAGAIN && !wait_for(c->out, POLLIN, end)) {
-            return false;
-        }
+        if (c->chunk_at == c->chunk_n && !receive(c, end, dead)) return false;
+        const char *from = c->chunk + c->chunk_at, *stop = memchr(from, '\n', c->chunk_n - c->chunk_at);
+        const size_t n = stop ? (size_t)(stop - from) : c->chunk_n - c->chunk_at;
+        buf_append(&c->line, from, n); // past the maximum the rest of the line is read and dropped
+        c->chunk_at += n + (stop != NULL);
+        if (stop) return !c->line.failed;
     }
 }
 

@@ -62,6 +62,10 @@ static void programs(void **state)
     }
     ask_program("sleep 30", 0.2, r, &p, 1);
     assert_true(isnan(r[0]));
+    ask_program("cat /dev/zero", 0.2, r, &p, 1); // always something to read, never a line
+    assert_true(isnan(r[0]));
+    ask_program("sh -c 'while read -r x; do head -c 2000000 /dev/zero; echo; done'", 10, r, &p, 1); // a line beyond all measure
+    assert_true(isnan(r[0]));
     ask_program("true", 5, r, &p, 1);
     assert_true(isnan(r[0]));
 }
