@@ -117,7 +117,7 @@ static void run_head(struct model *m, const struct adapter *a, struct session *q
             sum += p->weight[k] * q->logp[k];
             above += square ? (double)q->logp[k] - square[k] : 0;
         }
-        logp[i] = sum;
+        if (logp) logp[i] = sum;
         if (adjusted) adjusted[i] = above / (double)(p->sequence_start[i + 1] - p->sequence_start[i]);
     }
     if (token_logp) memcpy(token_logp, q->logp, (size_t)p->n_target * sizeof *token_logp);
@@ -130,7 +130,7 @@ static void run_score_head(struct model *m, const struct adapter *a, struct sess
     gather_last(m, q, p->last_row, p->n_sequence);
     q->logp = arena_take(&q->arena, (size_t)p->n_sequence * sizeof(float));
     ops->linear_fwd(q->logp, DTYPE_F32, 1, q->h_last, m->options.compute, m->config.hidden, head_weight(m, a), head_bias(m, a), p->n_sequence, 1, false);
-    for (int64_t i = 0; i < p->n_sequence; i++) score[i] = q->logp[i];
+    for (int64_t i = 0; score && i < p->n_sequence; i++) score[i] = q->logp[i];
 }
 
 static int run(struct policy p, const struct sequences *s, double *logp, float *token_logp, bool keep, sail_err *err)
@@ -208,14 +208,12 @@ int64_t model_micro_batch(const struct model *m, const struct sequences *s, int6
 
 int model_accumulate(struct policy p, const struct sequences *s, const double *coef, sail_err *err)
 {
-    double *logp;
-    int rc = mem_alloc(&logp, (size_t)s->n, sizeof *logp, err);
+    int rc = SAIL_OK;
     for (int64_t from = 0, n; !rc && from < s->n; from += n) {
         n = model_micro_batch(p.model, s, from);
         const struct sequences part = part_of(s, from, n);
-        rc = model_forward(p, &part, logp, NULL, err);
+        rc = model_forward(p, &part, NULL, NULL, err);
         if (!rc) rc = model_backward(p, coef + from, NULL, err);
     }
-    free(logp);
     return rc;
 }

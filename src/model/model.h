@@ -72,7 +72,7 @@ int model_reward(struct policy p, const struct sequences *s, double *score, sail
 /* How many of the sequences from `from` on fit one forward/backward (whole groups while possible, at least one). */
 int64_t model_micro_batch(const struct model *m, const struct sequences *s, int64_t from);
 /* Forward with the activations kept, then backward of the very same sequences: gradients += sum_i coef_i grad log pi(y_i).
- * token_weight (NULL or ragged like token_logp) multiplies coef per token. On a reward model logp is the score. */
+ * token_weight (NULL or ragged like token_logp) multiplies coef per token. On a reward model logp is the score; NULL: not asked for. */
 int model_forward(struct policy p, const struct sequences *s, double *logp, float *token_logp, sail_err *err);
 int model_backward(struct policy p, const double *coef, const float *token_weight, sail_err *err);
 /* What a policy predicts after every prefix of some sequences' completions: the inputs of its head, from which the distributions are made again tile by tile. Zeroed: empty; grows. */
