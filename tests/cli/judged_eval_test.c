@@ -96,7 +96,8 @@ static void a_study_is_judged(void **state)
     json_t *j = json_load_file(path, 0, NULL), *methods = json_object_get(j, "methods");
     assert_int_equal(json_array_size(methods), 2);
     for (size_t k = 0; k < 2; k++) assert_true(mean_of(json_array_get(methods, k), "reward") > 0 && mean_of(json_array_get(methods, k), "reward") < 9);
-    assert_true(mean_of(json_array_get(methods, 1), "win_rate") >= 0 && mean_of(json_array_get(methods, 1), "win_rate") <= 1);
+    json_t *beside_dpo = json_object_get(json_object_get(json_array_get(methods, 1), "against"), "dpo");
+    assert_true(mean_of(beside_dpo, "win_rate") >= 0 && mean_of(beside_dpo, "win_rate") <= 1);
     json_decref(j);
     snprintf(eval, sizeof eval, "{judge_model: %s, judge_rubric: %s/always.yaml}", model, folder);
     write_study("pairs.yaml", base, eval);
