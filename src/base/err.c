@@ -1,15 +1,29 @@
 #include "base/err.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A message is one line for a terminal, whatever the file holds that it quotes. */
+/* Bytes of the well-formed UTF-8 sequence at s; 0: there is none. */
+static int sequence(const unsigned char *s)
+{
+    const int n = *s < 0x80 ? 1 : *s >= 0xC2 && *s < 0xE0 ? 2 : *s >= 0xE0 && *s < 0xF0 ? 3 : *s >= 0xF0 && *s < 0xF5 ? 4 : 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    const bool out_of_range = (*s == 0xE0 && s[1] < 0xA0) || (*s == 0xED && s[1] > 0x9F) || (*s == 0xF0 && s[1] < 0x90) || (*s == 0xF4 && s[1] > 0x8F);
+    return out_of_range ? 0 : n;
+}
+
+/* A message is one line of text for a terminal, whatever the file holds that it quotes, and wherever a quotation was cut. */
 static void keep_to_one_line(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < ' ' || *s == 0x7F) *s = '?';
+    while (*s) {
+        const int n = sequence((const unsigned char *)s);
+        if (!n || (unsigned char)*s < ' ' || *s == 0x7F) *s = '?';
+        s += n ? n : 1;
+    }
 }
 
 int err_set(sail_err *err, int code, const char *fmt, ...)

@@ -92,11 +92,12 @@ static void read_special(struct reader *r, struct model_config *c, json_t *gener
     c->pad = (int32_t)config_integer(r, "pad_token_id", -1, -1, INT32_MAX);
     json_t *eos = json_object_get(generation, "eos_token_id");
     if (!eos || json_is_null(eos)) eos = config_key(r, "eos_token_id");
-    const size_t n = json_is_array(eos) ? json_array_size(eos) : json_is_integer(eos) ? 1 : 0;
+    const size_t n = json_is_array(eos) ? json_array_size(eos) : eos != NULL;
     if (n > sizeof c->eos / sizeof *c->eos) config_refuse(r, "\"eos_token_id\": %zu ids: expected up to %zu", n, sizeof c->eos / sizeof *c->eos);
     for (size_t i = 0; !r->rc && i < n; i++) {
         json_t *one = json_is_array(eos) ? json_array_get(eos, i) : eos;
-        if (json_is_integer(one) && json_integer_value(one) >= 0 && json_integer_value(one) <= INT32_MAX) c->eos[c->n_eos++] = (int32_t)json_integer_value(one);
+        if (!json_is_integer(one) || json_integer_value(one) > INT32_MAX) config_refuse(r, "\"eos_token_id\": expected a whole number or a list of them");
+        else if (json_integer_value(one) >= 0) c->eos[c->n_eos++] = (int32_t)json_integer_value(one);
     }
 }
 

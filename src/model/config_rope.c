@@ -121,6 +121,7 @@ void config_read_rope(struct reader *r, struct model_config *c)
     const struct family *f = c->family;
     if (f->no_rope) return;
     json_t *v5 = config_key(r, "rope_parameters"), *v4 = config_key(r, "rope_scaling");
+    if ((v5 && !json_is_object(v5)) || (v4 && !json_is_object(v4))) config_refuse(r, "\"%s\": expected an object", v5 && !json_is_object(v5) ? "rope_parameters" : "rope_scaling");
     const double theta = config_number(r, r->j, "rope_theta", config_number(r, r->j, f->key_theta ? f->key_theta : "rope_theta", f->theta > 0 ? f->theta : 10000));
     json_t *full = json_object_get(v5, "full_attention"), *sliding = json_object_get(v5, "sliding_attention");
     const bool nested = json_is_object(full) || json_is_object(sliding);

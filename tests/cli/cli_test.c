@@ -240,6 +240,8 @@ static const struct bad {
     {"score --model SHORT --data D --out O", "data end at offset", 1},
     {"score --model WRONGSHAPE --data D --out O", "expected shape", 1},
     {"score --model UNKNOWN --data D --out O", "'mamba'", 1},
+    {"score --model BADROPE --data D --out O", "\"rope_parameters\": expected an object", 1},
+    {"score --model BADEOS --data D --out O", "\"eos_token_id\": expected a whole number", 1},
     {"score --model M --data D --out /nonexistent/o", "/nonexistent/o", 1},
     {"generate --model M --prompts P --out /dev/full", "/dev/full", 1},
     {"generate --model M --prompts P --max-new-tokens 600 --out O", "context of 512", 1},
@@ -257,12 +259,13 @@ static void bad_input_is_refused_in_one_line(void **state)
     shell("cd %s && echo '{\"question\": 1}' > badrow && echo '{\"prompt\"' > badjson && echo '{\"prompt_ids\": [1, 2], \"completion_ids\": [99999]}' > badid && echo '{\"prompt\": \"a\", \"completion\": \"\"}' > empty && echo > norows && printf 'model: a\\nmodel: b\\n' > twice", folder);
     shell("cd %s && printf '{\"prompt_ids\": [1]}\\n{\"prompt_ids\": [1, 700]}\\n' > badprompt", folder);
     shell("cd %s && awk 'BEGIN{printf \"{\\\"prompt_ids\\\": [1], \\\"completion_ids\\\": [\"; for(i=0;i<600;i++) printf \"%%s5\", i?\",\":\"\"; print \"]}\"}' > long", folder);
-    shell("cd %s && for m in short wrongshape unknown heads notanumber; do cp -r %s $m; done && truncate -s 500000 short/model.safetensors && sed -i 's/\"hidden_size\": 64/\"hidden_size\": 32/' wrongshape/config.json && sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' unknown/config.json && "
+    shell("cd %s && for m in short wrongshape unknown heads notanumber badrope badeos; do cp -r %s $m; done && truncate -s 500000 short/model.safetensors && sed -i 's/\"hidden_size\": 64/\"hidden_size\": 32/' wrongshape/config.json && sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"mamba\"/' unknown/config.json && "
           "sed -i 's/\"num_attention_heads\": 8/\"num_attention_heads\": 0/' heads/config.json && printf '\\377\\377\\377\\177' | dd of=notanumber/model.safetensors bs=1 seek=$(($(stat -c %%s notanumber/model.safetensors) - 4)) conv=notrunc status=none",
           folder, model);
+    shell("cd %s && sed -i 's/\"model_type\"/\"rope_parameters\": [], &/' badrope/config.json && sed -i 's/\"eos_token_id\": .*1, 2./\"eos_token_id\": [\"x\"]/' badeos/generation_config.json", folder);
     const struct {
         const char *word, *file;
-    } words[] = {{"WRONGSHAPE", "wrongshape"}, {"UNKNOWN", "unknown"}, {"BADROW", "badrow"}, {"BADJSON", "badjson"}, {"BADID", "badid"}, {"LONG", "long"}, {"EMPTY", "empty"}, {"SHORT", "short"}, {"NOROWS", "norows"}, {"HEADS", "heads"}, {"TWICE", "twice"}, {"NOTANUMBER", "notanumber"}, {"BADPROMPT", "badprompt"}};
+    } words[] = {{"BADROPE", "badrope"}, {"BADEOS", "badeos"}, {"WRONGSHAPE", "wrongshape"}, {"UNKNOWN", "unknown"}, {"BADROW", "badrow"}, {"BADJSON", "badjson"}, {"BADID", "badid"}, {"LONG", "long"}, {"EMPTY", "empty"}, {"SHORT", "short"}, {"NOROWS", "norows"}, {"HEADS", "heads"}, {"TWICE", "twice"}, {"NOTANUMBER", "notanumber"}, {"BADPROMPT", "badprompt"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char arguments[4096] = "", copy[1024], *save = NULL;
         snprintf(copy, sizeof copy, "%s", bad[i].arguments);

@@ -1,6 +1,7 @@
 /* base and tensor: random numbers, buffers, number types. */
 #include "test.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tensor/tensor.h"
@@ -13,6 +14,18 @@ static void philox_is_the_published_one(void **state)
     rng_u32x4(r, 0, 0, 0, 0);
     const uint32_t zero[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
     for (int i = 0; i < 4; i++) assert_int_equal(r[i], zero[i]);
+}
+
+static void messages_are_one_line_of_text(void **state)
+{
+    (void)state;
+    static const char *const said[][2] = {{"a\nb\x1b[1m\x7f", "a?b?[1m?"}, {"caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80"}, {"\x9A\xFF\xC0\xAF", "????"},
+                                          {"\xED\xA0\x80\xF4\x90\x80\x80", "???????"}, {"cut \xE4\xB8", "cut ??"}};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        sail_err e = {0};
+        err_set(&e, SAIL_FAILED, "%s", said[i][0]);
+        assert_string_equal(e.message, said[i][1]);
+    }
 }
 
 static void streams_and_steps_differ(void **state)
@@ -88,7 +101,7 @@ static void buffers_keep_their_maximum(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_is_the_published_one), cmocka_unit_test(streams_and_steps_differ),
+        cmocka_unit_test(philox_is_the_published_one), cmocka_unit_test(messages_are_one_line_of_text), cmocka_unit_test(streams_and_steps_differ),
         cmocka_unit_test(permutation_holds_everything_once), cmocka_unit_test(f16_round_trips_every_value),
         cmocka_unit_test(bf16_rounds_to_even), cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(buffers_keep_their_maximum),
