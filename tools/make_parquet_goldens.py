@@ -85,7 +85,8 @@ write("refused-not-utf8", pa.table({"prompt": pa.array([b"fine", b"\xff\xfe"])})
 write("refused-infinite", pa.table({"prompt": ["x"], "margin": [math.inf]}))
 write("refused-unsigned", pa.table({"prompt": ["x"], "id": pa.array([2**63], pa.uint64())}))
 write("left-out", pa.table({"prompt": ["x", "y"], "when": pa.array([0, 1], pa.timestamp("ms")), "map": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int32())), "cost": pa.array([1, 2], pa.decimal128(5, 2)),
-                            "blob": pa.array([b"abcd", b"efgh"], pa.binary(4)), "ok": [1, 2]}))
+                            "blob": pa.array([b"abcd", b"efgh"], pa.binary(4)), "ok": [1, 2],
+                            "image": pa.array([b"\x89PNG", b"text"]), "far": [math.inf, 0.5], "large": pa.array([2**64 - 1, 7], pa.uint64())}))
 
 # ---------------------------------------------------------------- list shapes that pyarrow no longer writes, byte by byte
 

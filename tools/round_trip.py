@@ -97,7 +97,7 @@ def forms(base, data, rows, scratch):
     """The model in every form."""
     want = by_python(base, rows)
     sail("convert", "--model", base, "--out", scratch / "one")
-    sail("convert", "--model", base, "--out", scratch / "shards", "--max-shard-gb", "0.00001")
+    sail("convert", "--model", base, "--out", scratch / "shards", "--max-shard-gb", "0.000005")
     assert len(list((scratch / "shards").glob("*.safetensors"))) > 1
     legs = {"folder": [by_sail(base, data)], "converted": [by_sail(scratch / "one", data), by_python(scratch / "one", rows)],
             "shards": [by_sail(scratch / "shards", data), by_python(scratch / "shards", rows)]}

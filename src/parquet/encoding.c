@@ -1,5 +1,7 @@
 /* How values are written inside a page: runs of equal or bit-packed small integers, and plain values. */
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -62,15 +64,27 @@ static uint64_t little_endian(const uint8_t *at, size_t n)
     return x;
 }
 
+/* A value that JSON does not have. Where nobody needs it, it is none. */
+static int unspeakable(const struct column *c, json_t **out, sail_err *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static int unspeakable(const struct column *c, json_t **out, sail_err *err, const char *fmt, ...)
+{
+    char what[100];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    *out = json_null();
+    return c->leaf->needed ? column_refuse(c, err, "%s", what) : SAIL_OK;
+}
+
 static int take_text(struct column *c, json_t **out, sail_err *err)
 {
     const size_t room = (size_t)(c->value_end - c->value);
     const uint64_t n = room < 4 ? UINT64_MAX : little_endian(c->value, 4);
     if (room < 4 || n > room - 4) return column_refuse(c, err, "a text is longer than its page");
     *out = json_stringn((const char *)c->value + 4, (size_t)n);
-    if (!*out) return column_refuse(c, err, "expected text in UTF-8, got %llu other bytes", (unsigned long long)n);
     c->value += 4 + n;
-    return SAIL_OK;
+    return *out ? SAIL_OK : unspeakable(c, out, err, "expected text in UTF-8, got %llu other bytes", (unsigned long long)n);
 }
 
 static int take_boolean(struct column *c, json_t **out, sail_err *err)
@@ -85,7 +99,7 @@ static int take_boolean(struct column *c, json_t **out, sail_err *err)
 /* JSON has no NaN (pandas' missing number): null. */
 static int take_real(const struct column *c, double x, json_t **out, sail_err *err)
 {
-    if (isinf(x)) return column_refuse(c, err, "expected a finite number, got %g", x);
+    if (isinf(x)) return unspeakable(c, out, err, "expected a finite number, got %g", x);
     *out = isnan(x) ? json_null() : json_real(x);
     return *out ? SAIL_OK : err_memory(err, sizeof x);
 }
@@ -105,7 +119,7 @@ int plain_next(struct column *c, json_t **out, sail_err *err)
     case VALUE_FLOAT: memcpy(&f, &half, sizeof f); return take_real(c, (double)f, out, err);
     case VALUE_DOUBLE: memcpy(&d, &bits, sizeof d); return take_real(c, d, out, err);
     case VALUE_UINT64:
-        if (bits > INT64_MAX) return column_refuse(c, err, "expected an integer of at most 9223372036854775807, got %llu", (unsigned long long)bits);
+        if (bits > INT64_MAX) return unspeakable(c, out, err, "expected an integer of at most 9223372036854775807, got %llu", (unsigned long long)bits);
         *out = json_integer((json_int_t)bits);
         break;
     case VALUE_INT64: *out = json_integer((json_int_t)bits); break;

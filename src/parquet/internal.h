@@ -37,6 +37,7 @@ struct leaf {
     enum value_kind kind;
     int max_def, max_rep;
     int top; /* its first-level node */
+    bool needed;
 };
 
 /* A column's pages in one row group. */

@@ -26,11 +26,12 @@ static int find_footer(struct parquet *p, const uint8_t **footer, size_t *len, s
     return SAIL_OK;
 }
 
-static int check_needed(const struct parquet *p, parquet_needs needs, const void *context, sail_err *err)
+static int mark_needed(struct parquet *p, parquet_needs needs, const void *context, sail_err *err)
 {
-    for (int i = 0; i < p->root.n_child; i++) {
-        const struct node *n = &p->root.child[i];
-        if (n->refused && needs(context, n->name)) return err_set(err, SAIL_FAILED, "%s: column '%s' cannot be read: %s", p->path, n->name, n->refused);
+    for (int i = 0; i < p->n_leaf; i++) {
+        const struct node *n = &p->root.child[p->leaf[i].top];
+        p->leaf[i].needed = needs(context, n->name);
+        if (n->refused && p->leaf[i].needed) return err_set(err, SAIL_FAILED, "%s: column '%s' cannot be read: %s", p->path, n->name, n->refused);
     }
     return SAIL_OK;
 }
@@ -47,7 +48,7 @@ int parquet_open(struct parquet **out, const char *path, parquet_needs needs, co
     rc = file_map_open(&p->map, path, err);
     if (!rc) rc = find_footer(p, &footer, &len, err);
     if (!rc) rc = footer_read(p, footer, len, err);
-    if (!rc) rc = check_needed(p, needs, context, err);
+    if (!rc) rc = mark_needed(p, needs, context, err);
     if (!rc) rc = mem_alloc(&p->column, (size_t)p->n_leaf, sizeof *p->column, err);
     if (!rc && !size_mul(&p->most, p->map.len, rows_most_growth)) p->most = SIZE_MAX / 2;
     p->most += rows_any_size;
