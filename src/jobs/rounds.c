@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "jobs/jobs.h"
 #include "jobs/meetings.h"
@@ -369,7 +370,8 @@ int rounds_prepare(const struct rounds *w, int64_t n, sail_err *err)
     free(ready);
     free(spent);
     free(folder);
-    return rc ? err_context(err, "round %lld; `sail align --out %s --resume` goes on there", (long long)n, w->config->out) : SAIL_OK;
+    if (rc && interrupt_asked()) return err_set(err, SAIL_FAILED, "interrupted while round %lld was prepared: what is done stays; go on with `sail align --out %s --resume`", (long long)n, w->config->out);
+    return rc ? err_context(err, "round %lld", (long long)n) : SAIL_OK;
 }
 
 static int add_spent(const struct rounds *w, struct run *r, int64_t n, sail_err *err)

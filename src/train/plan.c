@@ -20,6 +20,7 @@ static void print_method(const struct run *r, FILE *out)
         fprintf(out, "mixture     offline %g, dp %g, pp %g, pr %g\n", mixture_offline(r->mixture), r->mixture.dp, r->mixture.pp, r->mixture.pr);
         fprintf(out, "constants   beta %g, rho %g, pi %g, gamma %g, baseline %s, label %s, pr-label %s\n", c->beta, c->rho, c->pi, c->gamma, c->baseline, c->label, c->pr_label);
     }
+    if (c->round_steps) fprintf(out, "rounds      %lld of %lld steps; gallery: %s\n", (long long)((r->total_steps + c->round_steps - 1) / c->round_steps), (long long)c->round_steps, c->gallery);
     fprintf(out, "steps       %lld of %lld %s (%s, learning rate %g, %s)\n", (long long)r->total_steps, (long long)c->batch, r->pairs ? "pairs" : "rows", c->optimizer, c->lr, c->schedule);
 }
 

@@ -56,6 +56,8 @@ static int64_t spent(const char *run, int round, const char *key)
 static void itercomp_runs_by_name(void **state)
 {
     (void)state;
+    assert_run("%s --dry-run", align(ruled("itercomp")));
+    assert_non_null(strstr(output, "rounds      3 of 2 steps; gallery: "));
     assert_run("%s --out %s/run", align(ruled("itercomp")), folder);
     // Three members meet in three pairs at each of 8 prompts, then the new policy meets three and four.
     assert_int_equal(spent("run", 1, "labels"), 2 * 3 * 8);
