@@ -242,8 +242,7 @@ static void rope_backward(struct backward *b, int64_t i)
     const struct turns *turn = &b->q->packing.turn;
     const struct rope_table *r = &turn->table[c->kind[i].rope];
     const int64_t rot = c->rope[c->kind[i].rope].rot, q = qkv_width(c);
-    ops->rope_bwd(b->dqkv, b->t, q, turn->row, r->cosine, r->sine, b->rows, c->n_head, c->head_dim, rot);
-    ops->rope_bwd(element_at(b->dqkv, b->t, q_width(c)), b->t, q, turn->row, r->cosine, r->sine, b->rows, c->n_kv, c->head_dim, rot);
+    ops->rope_bwd(b->dqkv, b->t, q, turn->row, r->cosine, r->sine, b->rows, c->n_head + c->n_kv, c->head_dim, rot);
     if (c->family->interleaved) heads_pair(c, b->dqkv, b->t, b->rows);
 }
 

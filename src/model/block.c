@@ -159,8 +159,7 @@ void block_qkv(const struct model *m, const struct adapter *a, int64_t layer, st
     const struct rope_table *r = &turn->table[c->kind[layer].rope];
     const int64_t rot = c->rope[c->kind[layer].rope].rot;
     if (c->family->interleaved) heads_unpair(c, acts->qkv, t, rows);
-    ops->rope_fwd(acts->qkv, t, q, turn->row, r->cosine, r->sine, rows, c->n_head, c->head_dim, rot);
-    ops->rope_fwd(element_at(acts->qkv, t, q_width(c)), t, q, turn->row, r->cosine, r->sine, rows, c->n_kv, c->head_dim, rot);
+    ops->rope_fwd(acts->qkv, t, q, turn->row, r->cosine, r->sine, rows, c->n_head + c->n_kv, c->head_dim, rot); // keys lie behind queries
 }
 
 void mlp_activate(const struct model_config *c, void *y, const void *gate_up, enum dtype t, int64_t rows)
