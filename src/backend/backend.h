@@ -35,9 +35,14 @@ struct weight {
 struct attn_segment {
     int64_t start, n, prefix, n_prefix;
 };
-/* Row i's keys: cache rows [prefix, prefix + n_prefix) then [start, start + n); the query is at the last position. */
+enum { CACHE_BLOCK = 64 };
+/* Row i's keys: cache rows [prefix, prefix + n_prefix) then [start, start + n); the query is at the last position, n >= 1. Both begin at a block. */
 struct attn_cache_row {
     int64_t prefix, n_prefix, start, n;
+};
+/* Packed rows [from, from + n) go to cache rows from `to` on, where a block begins. */
+struct cache_range {
+    int64_t from, n, to;
 };
 struct attn_shape {
     int64_t n_head, n_kv, d;
@@ -45,6 +50,8 @@ struct attn_shape {
     int64_t window;
     float softcap;
 };
+
+enum { WEIGHT_STRETCH = 512 };
 
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU };
 enum { N_ACTIVATION = ACT_RELU + 1 };

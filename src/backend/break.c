@@ -113,10 +113,16 @@ static void bad_attn_bwd(void *dq, int64_t lddq, void *dk, void *dv, int64_t ldd
     negate_queries(dq, t, lddq, segment, n_segment, shape);
 }
 
-static void bad_attn_decode(void *o, int64_t ldo, const void *q, int64_t ldq, const void *kcache, const void *vcache,
-                            enum dtype t, const struct attn_cache_row *row, int64_t n, const struct attn_shape *shape)
+/* Keys and values change places. */
+static void bad_cache_store(void *cache, const void *k, const void *v, int64_t ldkv, enum dtype t, const struct cache_range *range, int64_t n, const struct attn_shape *shape)
 {
-    sound.attn_decode(o, ldo, q, ldq, kcache, vcache, t, row, n, shape);
+    sound.cache_store(cache, v, k, ldkv, t, range, n, shape);
+}
+
+static void bad_attn_decode(void *o, int64_t ldo, void *cache, const void *q, int64_t ldq, const void *k, const void *v, int64_t ldkv, enum dtype t,
+                            const struct attn_cache_row *row, int64_t n, const struct attn_shape *shape)
+{
+    sound.attn_decode(o, ldo, cache, q, ldq, k, v, ldkv, t, row, n, shape);
     negate(o, t, n, shape->n_head * shape->d, ldo);
 }
 
@@ -166,6 +172,11 @@ static void bad_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, 
     negate(dh, DTYPE_F32, n, w->n_in, w->n_in);
 }
 
+static double bad_exp_weights(float *e, float *sum, float *max, const float *z, int64_t n, float inverse_temperature)
+{
+    return sound.exp_weights(e, sum, max, z, n, -inverse_temperature);
+}
+
 static void bad_gather_fwd(void *y, const void *x, enum dtype t, const int32_t *index, int64_t n, int64_t c)
 {
     sound.gather_fwd(y, x, t, index, n, c);
@@ -186,7 +197,8 @@ static void bad_convert(void *y, enum dtype yt, const void *x, enum dtype xt, in
 
 static void bad_add_acc(float *y, const void *x, enum dtype xt, int64_t n, float alpha) { sound.add_acc(y, x, xt, n, -alpha); }
 
-/* Preparing and releasing compute nothing whose sign could be turned. */
+/* Sizing, preparing and releasing compute nothing whose sign could be turned. */
+#define bad_cache_block_bytes NULL
 #define bad_weight_prepare NULL
 #define bad_weight_release NULL
 

@@ -10,8 +10,8 @@
 struct kv_cache {
     struct model *model;
     struct arena store; /* keys and values of all layers */
-    void **key, **value; /* (n_layer) each (rows, K D) */
-    int64_t rows, most;
+    void **layer;       /* (n_layer) blocks of rows, in the backend's layout */
+    int64_t rows;
     struct arena work; /* buffers of one pass */
     size_t work_for;   /* bytes that the adapter in use needs */
 };
@@ -23,12 +23,11 @@ int kv_cache_create(struct kv_cache **out, struct model *m, sail_err *err)
     int rc = mem_alloc(&c, 1, sizeof *c, err);
     if (rc) return rc;
     c->model = m;
-    rc = mem_alloc(&c->key, 2 * (size_t)m->config.n_layer, sizeof *c->key, err);
+    rc = mem_alloc(&c->layer, (size_t)m->config.n_layer, sizeof *c->layer, err);
     if (rc) {
         free(c);
         return rc;
     }
-    c->value = c->key + m->config.n_layer;
     *out = c;
     return SAIL_OK;
 }
@@ -38,7 +37,7 @@ void kv_cache_free(struct kv_cache *c)
     if (!c) return;
     arena_release(&c->store);
     arena_release(&c->work);
-    free(c->key);
+    free(c->layer);
     free(c);
 }
 
@@ -46,22 +45,25 @@ static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t
 {
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), rows = (size_t)n;
     return layer_acts_bytes(m, a, n, false) + block_scratch_bytes(m, a, n) + arena_room(rows * C * sizeof(float)) + arena_room(rows * C * size) + arena_room(rows * sizeof(float)) +
-           3 * arena_room(rows * sizeof(int32_t)) + turns_bytes(m, n, longest) + 2 * arena_room(rows * sizeof(float)) + arena_room(rows * sizeof(struct attn_segment)) + (1 << 16);
+           2 * arena_room(rows * sizeof(int32_t)) + turns_bytes(m, n, longest) + 2 * arena_room(rows * sizeof(float)) + arena_room(rows * sizeof(struct attn_segment)) +
+           arena_room(rows * sizeof(struct cache_range)) + (1 << 16);
 }
 
 int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t most, int64_t n_pos, sail_err *err)
 {
     struct model *m = c->model;
     int rc = rope_ensure(m, n_pos, err);
-    const size_t row = (size_t)(kv_width(&m->config)) * dtype_size(m->options.compute);
     if (!rc && rows > c->rows) {
+        size_t each = 0; // of the layer that needs most: they share one arena
+        for (int64_t i = 0; i < m->config.n_layer; i++) {
+            const struct attn_shape shape = layer_attn_shape(&m->config, i);
+            const size_t bytes = arena_room((size_t)((rows + CACHE_BLOCK - 1) / CACHE_BLOCK) * ops->cache_block_bytes(m->options.compute, &shape));
+            if (bytes > each) each = bytes;
+        }
         arena_release(&c->store);
-        const size_t each = arena_room((size_t)rows * row);
-        if (!(rc = arena_init(&c->store, each * 2 * (size_t)m->config.n_layer, err))) {
-            for (int64_t i = 0; i < m->config.n_layer; i++) {
-                c->key[i] = arena_take(&c->store, each);
-                c->value[i] = arena_take(&c->store, each);
-            }
+        c->rows = 0;
+        if (!(rc = arena_init(&c->store, each * (size_t)m->config.n_layer, err))) {
+            for (int64_t i = 0; i < m->config.n_layer; i++) c->layer[i] = arena_take(&c->store, each);
             c->rows = rows;
         }
     }
@@ -73,22 +75,9 @@ int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t 
     return rc;
 }
 
-/* Keys and values of packed rows into the cache; row[i] is where row i goes. */
-static void store_rows(struct kv_cache *c, int64_t layer, const void *qkv, const int32_t *row, int64_t n)
-{
-    const struct model_config *f = &c->model->config;
-    const enum dtype t = c->model->options.compute;
-    const int64_t width = kv_width(f), q = qkv_width(f), k_at = q_width(f);
-    const size_t bytes = (size_t)width * dtype_size(t);
-    for (int64_t i = 0; i < n; i++) {
-        memcpy((char *)c->key[layer] + (size_t)row[i] * bytes, element_of(qkv, t, i * q + k_at), bytes);
-        memcpy((char *)c->value[layer] + (size_t)row[i] * bytes, element_of(qkv, t, i * q + k_at + width), bytes);
-    }
-}
-
 struct pass {
     int64_t n;
-    int32_t *id, *pos, *row; /* token, position, cache row */
+    int32_t *id, *pos; /* token, position */
     struct turns turn;
     float *x;
     struct layer_acts acts;
@@ -103,7 +92,6 @@ static struct pass start_pass(struct kv_cache *c, int64_t n, int64_t longest, si
     p.id = arena_take(w, (size_t)n * sizeof *p.id);
     p.pos = arena_take(w, (size_t)n * sizeof *p.pos);
     turns_take(&p.turn, c->model, w, n, longest);
-    p.row = arena_take(w, (size_t)n * sizeof *p.row);
     p.x = arena_take(w, (size_t)(n * c->model->config.hidden) * sizeof *p.x);
     *mark = arena_mark(w);
     return p;
@@ -128,16 +116,17 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
     }
     arena_reset(&c->work, 0);
     struct attn_segment *segment = arena_take(&c->work, (size_t)n * sizeof *segment);
+    struct cache_range *range = arena_take(&c->work, (size_t)n * sizeof *range);
     size_t mark;
     struct pass p = start_pass(c, rows, longest, &mark);
     int64_t k = 0;
     for (int64_t i = 0; i < n; i++) {
         segment[i] = (struct attn_segment){.start = k, .n = prompt[i].n};
+        range[i] = (struct cache_range){.from = k, .n = prompt[i].n, .to = prompt[i].row};
         turns_put(&p.turn, m, k, 0, prompt[i].n, prompt[i].n);
         for (int64_t j = 0; j < prompt[i].n; j++, k++) {
             p.id[k] = prompt[i].ids[j];
             p.pos[k] = (int32_t)j;
-            p.row[k] = (int32_t)(prompt[i].row + j);
         }
     }
     layer_buffers(c, policy.adapter, 0, &p, mark);
@@ -147,8 +136,9 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
         const struct attn_shape shape = layer_attn_shape(f, i);
         layer_buffers(c, policy.adapter, i, &p, mark);
         block_qkv(m, policy.adapter, i, &p.acts, &p.turn, rows, &p.scratch, NULL);
-        store_rows(c, i, p.acts.qkv, p.row, rows);
-        ops->attn_fwd(p.acts.attn, k_at, p.acts.lse, p.acts.qkv, q, element_of(p.acts.qkv, t, k_at), element_of(p.acts.qkv, t, v_at), q, t, segment, n, &shape);
+        const void *key = element_of(p.acts.qkv, t, k_at), *value = element_of(p.acts.qkv, t, v_at);
+        ops->cache_store(c->layer[i], key, value, q, t, range, n, &shape);
+        ops->attn_fwd(p.acts.attn, k_at, p.acts.lse, p.acts.qkv, q, key, value, q, t, segment, n, &shape);
         block_rest(m, policy.adapter, i, &p.acts, p.x, rows, &p.scratch, NULL);
     }
     for (int64_t i = 0; i < n; i++) memcpy(x + i * f->hidden, p.x + (segment[i].start + segment[i].n - 1) * f->hidden, (size_t)f->hidden * sizeof *x);
@@ -166,17 +156,15 @@ void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const 
         p.pos[i] = (int32_t)(row[i].n_prefix + row[i].n - 1);
         BUG_ON(f->rope_dynamic && p.pos[i] >= f->rope_switch, "a step past the length where every key turns anew");
         turns_put(&p.turn, m, i, p.pos[i], 1, p.pos[i] + 1);
-        p.row[i] = (int32_t)(row[i].start + row[i].n - 1);
     }
     layer_buffers(c, policy.adapter, 0, &p, mark);
     embed_rows(m, policy.adapter, p.x, id, p.pos, n, &p.scratch);
-    const int64_t q = qkv_width(f), k_at = q_width(f);
+    const int64_t q = qkv_width(f), k_at = q_width(f), v_at = k_at + kv_width(f);
     for (int64_t i = 0; i < f->n_layer; i++) {
         const struct attn_shape shape = layer_attn_shape(f, i);
         layer_buffers(c, policy.adapter, i, &p, mark);
         block_qkv(m, policy.adapter, i, &p.acts, &p.turn, n, &p.scratch, NULL);
-        store_rows(c, i, p.acts.qkv, p.row, n);
-        ops->attn_decode(p.acts.attn, k_at, p.acts.qkv, q, c->key[i], c->value[i], t, row, n, &shape);
+        ops->attn_decode(p.acts.attn, k_at, c->layer[i], p.acts.qkv, q, element_of(p.acts.qkv, t, k_at), element_of(p.acts.qkv, t, v_at), q, t, row, n, &shape);
         block_rest(m, policy.adapter, i, &p.acts, p.x, n, &p.scratch, NULL);
     }
     memcpy(x, p.x, (size_t)(n * f->hidden) * sizeof *x);

@@ -12,11 +12,11 @@ int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t 
 
 struct prefill {
     const int32_t *ids;
-    int64_t n, row; /* tokens, first cache row */
+    int64_t n, row; /* tokens, first cache row: a multiple of CACHE_BLOCK */
 };
 /* Runs whole prompts; x (n, C): the residual stream at the last token of each. */
 void kv_prefill(struct kv_cache *c, struct policy p, const struct prefill *prompt, int64_t n, float *x);
-/* One token for each row: its keys and values go to cache row `row->start + row->n - 1`, x (n, C) as above. */
+/* One token for each row: its keys and values go to cache row `row->start + row->n - 1`, x (n, C) as above. Adjacent rows with the same prefix read it together. */
 void kv_step(struct kv_cache *c, struct policy p, const int32_t *id, const struct attn_cache_row *row, int64_t n, float *x);
 /* logits (n, V) f32 of residual rows x (n, C). */
 void kv_logits(struct kv_cache *c, struct policy p, const float *x, int64_t n, float *logits);

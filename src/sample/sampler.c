@@ -100,11 +100,12 @@ void sampler_free(struct sampler *s)
 static int take_slots(struct sampler *s, int64_t n, sail_err *err)
 {
     if (n == s->n_slot) return SAIL_OK;
-    const size_t V = (size_t)model_facts(s->model)->vocab, N = (size_t)n;
+    const int64_t V = model_facts(s->model)->vocab;
+    const size_t N = (size_t)n;
     free_slots(s);
     int rc = mem_alloc(&s->slot, N, sizeof *s->slot, err);
     if (!rc) rc = mem_alloc(&s->place, N, sizeof *s->place, err);
-    if (!rc) rc = mem_alloc(&s->scratch, N * 2 * V, sizeof *s->scratch, err);
+    if (!rc) rc = mem_alloc(&s->scratch, N * (size_t)select_scratch(V), sizeof *s->scratch, err);
     if (!rc) rc = mem_alloc(&s->active, N, sizeof *s->active, err);
     if (!rc) rc = mem_alloc(&s->token, N, sizeof *s->token, err);
     if (!rc) rc = mem_alloc(&s->going, N, sizeof *s->going, err);
@@ -218,7 +219,7 @@ static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
     const uint64_t index = (r->prompt[y->i].key * 4096 + (uint64_t)y->k) * 65536 + (uint64_t)y->n;
     const double u = rng_uniform(o->seed, RNG_SAMPLE, o->step, index);
     const float *policy = r->s->voice[POLICY].logits + a * V;
-    float *scratch = r->s->scratch + a * 2 * V;
+    float *scratch = r->s->scratch + a * select_scratch(V);
     if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, &y->token_logp[y->n]);
     float *blended = r->s->voice[REFERENCE].logits + a * V;
     blend_logits(blended, policy, V, &o->blend, scratch);
@@ -238,6 +239,12 @@ static int64_t choose(struct run *r)
 #pragma omp parallel for schedule(dynamic)
     for (int64_t a = 0; a < n; a++) s->token[a] = choose_token(r, s->slot[s->active[a]].answer, a);
     return n;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct going *x = a, *y = b;
+    return x->place != y->place ? (x->place < y->place ? -1 : 1) : (x->slot > y->slot) - (x->slot < y->slot);
 }
 
 static int step(struct run *r, sail_err *err)
@@ -264,6 +271,7 @@ static int step(struct run *r, sail_err *err)
         else
             s->going[going++] = (struct going){.slot = s->active[a], .place = slot->prompt, .prompt = &r->prompt[y->i], .answer = y};
     }
+    qsort(s->going, (size_t)going, sizeof *s->going, by_place); // answers of a prompt side by side: they read its keys together
     for (int v = 0; v < r->n_voice; v++) voice_advance(&s->voice[v], &r->layout, s->going, going);
     s->cost.passes += going > 0;
     return SAIL_OK;
@@ -285,6 +293,8 @@ static int check_prompts(struct run *r, int64_t context, sail_err *err)
     }
     return SAIL_OK;
 }
+
+static int64_t whole_blocks(int64_t rows) { return (rows + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK; }
 
 static int prepare(struct run *r, const struct policy *voice, sail_err *err)
 {
@@ -313,6 +323,8 @@ static int prepare(struct run *r, const struct policy *voice, sail_err *err)
         l->own = positions; // an answer that crosses is stored whole
         if (again > l->prefill_rows) l->prefill_rows = again;
     }
+    l->longest = whole_blocks(l->longest);
+    l->own = whole_blocks(l->own);
     rc = take_slots(s, l->n_slot, err);
     if (!rc) rc = take_answers(s, r->n_answer, o->max_new_tokens, r->n_voice > 1, err);
     for (int v = 0; !rc && v < r->n_voice; v++) rc = voice_prepare(&s->voice[v], voice[v], l, positions, err);

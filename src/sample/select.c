@@ -2,76 +2,47 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { BLOCK = 512 };
+#include "backend/backend.h"
 
-/* e^x for x <= 0 to about 1 ulp, in a form that compilers vectorise: 2^n times a polynomial on [-ln2/2, ln2/2]. */
-static inline float exp_negative(float x)
+int64_t select_scratch(int64_t v) { return 2 * v + (v + WEIGHT_STRETCH - 1) / WEIGHT_STRETCH; }
+
+/* Weights to draw from, and the sums of their stretches; in the caller's scratch, where v floats more are free. */
+struct weights {
+    float *e, *sum, *spare;
+    int64_t n;
+    float max;
+    double total;
+};
+
+static struct weights weigh(const float *logits, int64_t v, double temperature, float *scratch)
 {
-    const float clamped = x < -87.0f ? -87.0f : x;
-    const float n = __builtin_rintf(clamped * 1.44269504f), r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const int32_t bits = ((int32_t)n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, 4);
-    return x < -87.0f ? 0.0f : p * scale;
+    struct weights w = {.e = scratch, .spare = scratch + v, .sum = scratch + 2 * v, .n = v};
+    w.total = ops->exp_weights(w.e, w.sum, &w.max, logits, v, (float)(1 / temperature));
+    return w;
 }
 
-static float largest(const float *x, int64_t n)
+/* The token at which the running sum of weights passes u * total: stretches first, then inside. */
+static int32_t draw(const struct weights *w, double u)
 {
-    float best = x[0];
-#pragma omp simd reduction(max : best)
-    for (int64_t i = 0; i < n; i++) best = x[i] > best ? x[i] : best;
-    return best;
-}
-
-/* e[i] = exp((x[i] - top) / temperature); the sum in double, block by block. */
-static double exponentials(float *e, const float *x, int64_t n, float top, float inverse_temperature)
-{
-    double sum = 0;
-    for (int64_t from = 0; from < n; from += BLOCK) {
-        const int64_t to = from + BLOCK < n ? from + BLOCK : n;
-        float part = 0;
-#pragma omp simd reduction(+ : part)
-        for (int64_t i = from; i < to; i++) {
-            e[i] = exp_negative((x[i] - top) * inverse_temperature);
-            part += e[i];
-        }
-        sum += part;
-    }
-    return sum;
-}
-
-/* The token at which the running sum of weights passes u * total: blocks first, then inside. */
-static int32_t draw(const float *e, int64_t n, double total, double u)
-{
-    double rest = u * total;
+    double rest = u * w->total;
     int64_t last = -1;
-    for (int64_t from = 0; from < n; from += BLOCK) {
-        const int64_t to = from + BLOCK < n ? from + BLOCK : n;
-        float part = 0;
-#pragma omp simd reduction(+ : part)
-        for (int64_t i = from; i < to; i++) part += e[i];
+    for (int64_t from = 0; from < w->n; from += WEIGHT_STRETCH) {
+        const int64_t to = from + WEIGHT_STRETCH < w->n ? from + WEIGHT_STRETCH : w->n;
+        const float part = w->sum[from / WEIGHT_STRETCH];
         if (rest >= part) {
             rest -= part;
             if (part > 0) last = to - 1;
             continue;
         }
         for (int64_t i = from; i < to; i++) {
-            if (e[i] <= 0) continue;
+            if (w->e[i] <= 0) continue;
             last = i;
-            if (rest < e[i]) return (int32_t)i;
-            rest -= e[i];
+            if (rest < w->e[i]) return (int32_t)i;
+            rest -= w->e[i];
         }
     }
-    while (last > 0 && e[last] <= 0) last--; // rounding: the last token that has any weight
+    while (last > 0 && w->e[last] <= 0) last--; // rounding: the last token that has any weight
     return (int32_t)last;
 }
 
@@ -114,52 +85,54 @@ static float nucleus_edge(const float *e, int64_t n, double total, double p, flo
     }
 }
 
-static double drop_below(float *e, int64_t n, float edge)
+static void drop_below(struct weights *w, float edge)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (e[i] < edge) e[i] = 0;
-        sum += e[i];
+    w->total = 0;
+    for (int64_t from = 0; from < w->n; from += WEIGHT_STRETCH) {
+        double part = 0;
+        for (int64_t i = from; i < w->n && i < from + WEIGHT_STRETCH; i++) {
+            if (w->e[i] < edge) w->e[i] = 0;
+            part += w->e[i];
+        }
+        w->sum[from / WEIGHT_STRETCH] = (float)part;
+        w->total += part;
     }
-    return sum;
 }
 
 /* Whether the weights of v logits are a distribution: not with NaN or infinity among them, and not when all are -infinity. */
-static bool is_distribution(float top, double total) { return isfinite(top) && isfinite(total); }
+static bool is_distribution(const struct weights *w) { return isfinite(w->max) && isfinite(w->total); }
+
+static float logp_of(const struct weights *w, const float *logits, int32_t id) { return (float)((double)logits[id] - ((double)w->max + log(w->total))); }
 
 float select_logp(const float *logits, int64_t v, int32_t id, float *scratch)
 {
-    const float top = largest(logits, v);
-    const double lse = (double)top + log(exponentials(scratch, logits, v, top, 1));
-    return (float)((double)logits[id] - lse);
+    const struct weights w = weigh(logits, v, 1, scratch);
+    return logp_of(&w, logits, id);
 }
 
 void select_drop_outside(float *logits, const float *by, int64_t v, double p, float *scratch)
 {
-    const float top = largest(by, v);
-    const double total = exponentials(scratch, by, v, top, 1);
-    if (!is_distribution(top, total)) return; // select_token says so
-    const float edge = nucleus_edge(scratch, v, total, p, scratch + v);
+    const struct weights w = weigh(by, v, 1, scratch);
+    if (!is_distribution(&w)) return; // select_token says so
+    const float edge = nucleus_edge(w.e, v, w.total, p, w.spare);
     for (int64_t i = 0; i < v; i++)
-        if (scratch[i] < edge) logits[i] = -INFINITY;
+        if (w.e[i] < edge) logits[i] = -INFINITY;
 }
 
 int32_t select_token(const float *logits, int64_t v, const struct select_options *o, double u, float *scratch, float *logp)
 {
-    const float top = largest(logits, v);
-    float *e = scratch;
-    double total = exponentials(e, logits, v, top, 1);
-    const double lse = (double)top + log(total);
+    const struct weights plain = weigh(logits, v, 1, scratch); // what the log-prob is taken from
+    struct weights w = plain;
     int32_t id = 0;
-    if (!is_distribution(top, total)) return -1;
+    if (!is_distribution(&plain)) return -1;
     if (o->greedy) {
-        while (logits[id] != top) id++;
+        while (id + 1 < v && logits[id] != plain.max) id++;
     } else {
-        if (o->temperature != 1) total = exponentials(e, logits, v, top, (float)(1 / o->temperature));
-        if (o->top_k > 0 && o->top_k < v) total = drop_below(e, v, kth_largest(e, v, o->top_k, scratch + v));
-        if (o->top_p < 1) total = drop_below(e, v, nucleus_edge(e, v, total, o->top_p, scratch + v));
-        id = draw(e, v, total, u);
+        if (o->temperature != 1) w = weigh(logits, v, o->temperature, scratch);
+        if (o->top_k > 0 && o->top_k < v) drop_below(&w, kth_largest(w.e, v, o->top_k, w.spare));
+        if (o->top_p < 1) drop_below(&w, nucleus_edge(w.e, v, w.total, o->top_p, w.spare));
+        id = draw(&w, u);
     }
-    *logp = (float)((double)logits[id] - lse);
+    *logp = logp_of(&plain, logits, id);
     return id;
 }

@@ -6,7 +6,7 @@
 #include "model/decode.h"
 #include "sample/sampler.h"
 
-/* Cache rows: `longest` for each prompt place, then `own` for each slot's answer. */
+/* Cache rows: `longest` for each prompt place, then `own` for each slot's answer; both whole blocks of the cache. */
 struct cache_layout {
     int64_t n_slot, longest, own, prefill_rows;
 };

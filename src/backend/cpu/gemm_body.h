@@ -35,7 +35,7 @@ static __attribute__((noinline)) TARGET void TILE_NAME(finish)(const struct gemm
 
 /* mr rows by np panels. Rows are reached from every third one, as base + {0, 1, 2} row: addresses that x86 has. */
 FN void TILE_NAME(tile)(const struct gemm *g, int mr, int np, const char *a, const char *b, char *c, const float *bias,
-                        int64_t columns)
+                        int64_t columns, struct ahead ahead)
 {
     const int64_t row = g->row, step = g->step, panel = g->panel;
     vf acc[MR * 2 > 8 ? MR * 2 : 8];
@@ -51,6 +51,12 @@ FN void TILE_NAME(tile)(const struct gemm *g, int mr, int np, const char *a, con
             bv[2 * p] = B_LOAD(b + p * panel);
             bv[2 * p + 1] = B_LOAD(b + p * panel + B_BYTES);
             if (mr <= 2) __builtin_prefetch(b + p * panel + 2048); // a few rows are as fast as B can be read
+        }
+        if (mr > 2 && ahead.at) {
+            UNROLL
+            for (int p = 0; p < np; p++)
+                for (int line = 0; line < 2 * B_BYTES; line += 64) __builtin_prefetch(ahead.at + p * panel + line);
+            ahead.at += ahead.step;
         }
         UNROLL
         for (int i = 0; i < mr; i++) {
@@ -74,13 +80,13 @@ FN int TILE_NAME(panels)(int mr) { return mr == 1 ? 4 : 2 * mr <= MR ? 2 : 1; }
 #define CASE(m)                                                                                                                  \
     case m:                                                                                                                      \
         if (np == 1)                                                                                                             \
-            TILE_NAME(tile)(g, m, 1, a, b, c, bias, columns);                                                                    \
+            TILE_NAME(tile)(g, m, 1, a, b, c, bias, columns, ahead);                                                             \
         else                                                                                                                     \
-            TILE_NAME(tile)(g, m, m == 1 ? 4 : 2 * m <= MR ? 2 : 1, a, b, c, bias, columns);                                     \
+            TILE_NAME(tile)(g, m, m == 1 ? 4 : 2 * m <= MR ? 2 : 1, a, b, c, bias, columns, ahead);                              \
         return;
 
 static TARGET void TILE_NAME(dispatch)(const struct gemm *g, int mr, int np, const char *a, const char *b, char *c,
-                                       const float *bias, int64_t columns)
+                                       const float *bias, int64_t columns, struct ahead ahead)
 {
     switch (mr) {
         // clang-format off
@@ -94,12 +100,23 @@ static TARGET void TILE_NAME(dispatch)(const struct gemm *g, int mr, int np, con
 }
 #undef CASE
 
-/* Panels in groups that stay in the second-level cache; every row tile meets all of a group before the next one does. */
+/* Tile t of few at panel p, `np` of them at once: its share of the panels that follow, so that they are on their way from memory while these are multiplied. */
+static struct ahead TILE_NAME(share_of_next)(const struct gemm *g, int64_t t, int64_t tiles, int64_t p, int np, int64_t panels)
+{
+    if (tiles > FEW_TILES) return (struct ahead){0};
+    const char *next = p + 2 * np <= panels ? g->b + (p + np) * g->panel : p + np < panels ? NULL : g->next;
+    const int64_t step = 2 * B_BYTES / tiles;
+    return (struct ahead){next ? next + t * step * g->k : NULL, step};
+}
+
+/* Panels in groups that stay in the second-level cache; every row tile meets all of a group before the next one does. Few tiles take panel by panel: they wait for
+ * memory, and the next panel comes meanwhile. */
 static TARGET void TILE_NAME(gemm)(const struct gemm *g)
 {
     const int64_t cache = 384 << 10, panels = (g->n + NR - 1) / NR, tiles = (g->m + MR - 1) / MR;
-    int64_t group = cache / (g->k * 2 * B_BYTES + 1) / 4 * 4;
+    int64_t group = tiles <= FEW_TILES ? 4 : cache / (g->k * 2 * B_BYTES + 1) / 4 * 4;
     if (group < 4) group = 4;
+    if (tiles > 1 && tiles <= FEW_TILES) group = TILE_NAME(panels)((int)(g->m / tiles));
     const size_t size = g->ct == DTYPE_F32 ? 4 : 2;
     for (int64_t p0 = 0; p0 < panels; p0 += group) {
         int64_t p1 = p0 + group < panels ? p0 + group : panels;
@@ -118,7 +135,7 @@ static TARGET void TILE_NAME(gemm)(const struct gemm *g)
                 if (columns > np * NR) columns = np * NR;
                 TILE_NAME(dispatch)
                 (g, mr, np, a, g->b + p * g->panel, g->c + (size_t)(r0 * g->ldc + p * NR) * size,
-                 g->bias ? g->bias + p * NR : NULL, columns);
+                 g->bias ? g->bias + p * NR : NULL, columns, TILE_NAME(share_of_next)(g, t, tiles, p, np, panels));
             }
         }
     }

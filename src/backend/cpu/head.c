@@ -206,3 +206,12 @@ void cpu_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dt
         for (int64_t r = 0; r < m; r++) kl[r0 + r] = (float)total[r];
     }
 }
+
+double cpu_exp_weights(float *e, float *sum, float *max, const float *z, int64_t n, float inverse_temperature)
+{
+    const struct kernels *k = kernels();
+    double total = 0;
+    *max = k->largest(z, n);
+    for (int64_t i = 0; i < n; i += WEIGHT_STRETCH) total += sum[i / WEIGHT_STRETCH] = k->exp_stretch(e + i, z + i, n - i < WEIGHT_STRETCH ? n - i : WEIGHT_STRETCH, *max, inverse_temperature);
+    return total;
+}

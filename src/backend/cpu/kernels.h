@@ -18,7 +18,8 @@ struct gemm {
     int64_t row, step; // bytes from a row of A to the next, from a unit of k to the next
     int64_t tile;      // A packed in tiles of mr rows: bytes from one to the next; 0: it is not
     const char *b;
-    int64_t panel;   // bytes from a panel to the next
+    int64_t panel;    // bytes from a panel to the next
+    const char *next; // panels that the product after this one reads, of the same shape; NULL: unknown
     int64_t m, n, k; // k in units
     char *c;
     enum dtype ct;
@@ -27,6 +28,13 @@ struct gemm {
     const float *bias;
     bool accumulate;
 };
+
+/* What a tile fetches from memory while it multiplies: so many bytes further with every unit of k; at NULL: nothing. */
+struct ahead {
+    const char *at;
+    int64_t step;
+};
+enum { FEW_TILES = 8 };
 
 struct kernels {
     int lanes, mr, nr;
@@ -64,6 +72,9 @@ struct kernels {
     /* z[i] -> coef (-exp(softcap(z[i]) - lse)) slope; out is F32 or BF16. The target's own term is the caller's. */
     void (*softmax_bwd)(void *out, enum dtype t, const float *z, int64_t n, float softcap, float lse, float coef);
 
+    float (*largest)(const float *z, int64_t n);
+    float (*exp_stretch)(float *e, const float *z, int64_t n, float max, float scale); // e = exp((z - max) scale); their sum
+
     /* Scores of a query's visible keys -> exp(score - max); max and sum go on from what they were, and what was summed
      * before must be multiplied by the value returned. */
     float (*attn_softmax)(float *s, int64_t n, float softcap, float *max, float *sum);
@@ -71,10 +82,6 @@ struct kernels {
      * value, or one a column. */
     void (*attn_grad)(float *s, float *p, const float *dp, int64_t n, float softcap, const float *lse, const float *delta,
                       bool per_column);
-    void (*decode_scores)(float *s, const float *q, const void *k, enum dtype t, int64_t ldk, int64_t n_key,
-                          int64_t d); // s[j] = q . k[j]
-    void (*decode_values)(float *o, const float *p, const void *v, enum dtype t, int64_t ldv, int64_t n_key,
-                          int64_t d); // o += sum p[j] v[j]
     float (*dot)(const void *x, enum dtype xt, const void *y, enum dtype yt, int64_t n);
 };
 

@@ -26,5 +26,5 @@
     .narrow = narrow, .zip = zip, .transpose = transpose, .axpy = axpy, .dot = dot, .column_sum = column_sum,                    \
     .rmsnorm = rmsnorm, .rmsnorm_bwd = rmsnorm_bwd, .layernorm = layernorm, .layernorm_bwd = layernorm_bwd,                      \
     .norm_bwd_w = norm_bwd_w, .turn = turn, .act = act, .act_bwd = act_bwd, .softmax_sum = softmax_sum,                          \
-    .softmax_bwd = softmax_bwd, .attn_softmax = attn_softmax, .attn_grad = attn_grad, .decode_scores = decode_scores,            \
-    .decode_values = decode_values
+    .softmax_bwd = softmax_bwd, .attn_softmax = attn_softmax, .attn_grad = attn_grad,            \
+    .largest = largest, .exp_stretch = exp_stretch

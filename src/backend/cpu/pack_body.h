@@ -36,15 +36,6 @@ static TARGET void zip(void *y, const void *even, const void *odd, int64_t n)
 }
 
 /* Lane l of the first result: a[l] where bit d of l is 0, else b[l - d]; of the second: a[l + d], else b[l]. */
-#if LANES == 16
-#define EACH_LANE(f, d)                                                                                                          \
-    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), f(11, d), f(12, d),      \
-        f(13, d), f(14, d), f(15, d)
-#elif LANES == 8
-#define EACH_LANE(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d)
-#else
-#define EACH_LANE(f, d) f(0, d), f(1, d), f(2, d), f(3, d)
-#endif
 #define LOW(l, d) ((l) & (d) ? LANES + (l) - (d) : (l))
 #define HIGH(l, d) ((l) & (d) ? LANES + (l) : (l) + (d))
 #define EXCHANGE(d)                                                                                                              \

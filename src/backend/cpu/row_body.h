@@ -254,3 +254,26 @@ static TARGET void softmax_bwd(void *out, enum dtype t, const float *z, int64_t 
         put(out, t, i, n - i, vexp(v - splat(lse)) * slope);
     }
 }
+
+static TARGET float largest(const float *z, int64_t n)
+{
+    vf top[4] = {splat(-INFINITY), splat(-INFINITY), splat(-INFINITY), splat(-INFINITY)};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        UNROLL
+        for (int a = 0; a < 4; a++) top[a] = vmax(load_f32(z + i + a * LANES), top[a]);
+    }
+    for (; i < n; i += LANES) top[0] = vmax(keep_first(get(z, DTYPE_F32, i, n - i), n - i, -INFINITY), top[0]);
+    return max_lanes(vmax(vmax(top[0], top[1]), vmax(top[2], top[3])));
+}
+
+static TARGET float exp_stretch(float *e, const float *z, int64_t n, float max, float scale)
+{
+    vf sum = {0}, top = splat(max), s = splat(scale);
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf x = keep_first(vexp((get(z, DTYPE_F32, i, n - i) - top) * s), n - i, 0);
+        put(e, DTYPE_F32, i, n - i, x);
+        sum += x;
+    }
+    return sum_lanes(sum);
+}

@@ -104,28 +104,49 @@ FN vf keep_first(vf x, int64_t left, float otherwise)
     return blend((vi)(lane_numbers() < splat((float)left)), x, splat(otherwise));
 }
 
-/* Pairwise, so that the order is fixed. */
+/* f(l, d) for every lane l. */
+#if LANES == 16
+#define EACH_LANE(f, d)                                                                                                          \
+    f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d), f(8, d), f(9, d), f(10, d), f(11, d), f(12, d),      \
+        f(13, d), f(14, d), f(15, d)
+#elif LANES == 8
+#define EACH_LANE(f, d) f(0, d), f(1, d), f(2, d), f(3, d), f(4, d), f(5, d), f(6, d), f(7, d)
+#else
+#define EACH_LANE(f, d) f(0, d), f(1, d), f(2, d), f(3, d)
+#endif
+#define ROTATED(l, d) (((l) + (d)) % LANES)
+#define ROTATE(x, d) __builtin_shufflevector(x, x, EACH_LANE(ROTATED, d))
+
+/* Pairwise, so that the order is fixed: lane i and lane i + n, for n = LANES / 2 and so on down to 1. */
 FN float sum_lanes(vf x)
 {
-    float s[LANES];
-    store_f32(s, x);
-    for (int n = LANES / 2; n; n /= 2)
-        for (int i = 0; i < n; i++) s[i] += s[i + n];
-    return s[0];
-}
-
-FN float max_lanes(vf x)
-{
-    float s[LANES];
-    store_f32(s, x);
-    for (int n = LANES / 2; n; n /= 2)
-        for (int i = 0; i < n; i++) s[i] = s[i] > s[i + n] ? s[i] : s[i + n];
-    return s[0];
+#if LANES >= 16
+    x += ROTATE(x, 8);
+#endif
+#if LANES >= 8
+    x += ROTATE(x, 4);
+#endif
+    x += ROTATE(x, 2);
+    x += ROTATE(x, 1);
+    return x[0];
 }
 
 /* A NaN in either stays visible in the first place only; comparisons with NaN are false. */
 FN vf vmax(vf a, vf b) { return blend((vi)(a > b), a, b); }
 FN vf vmin(vf a, vf b) { return blend((vi)(a < b), a, b); }
+FN float max_lanes(vf x)
+{
+#if LANES >= 16
+    x = vmax(x, ROTATE(x, 8));
+#endif
+#if LANES >= 8
+    x = vmax(x, ROTATE(x, 4));
+#endif
+    x = vmax(x, ROTATE(x, 2));
+    x = vmax(x, ROTATE(x, 1));
+    return x[0];
+}
+
 FN vf vabs(vf x) { return (vf)((vi)x & 0x7FFFFFFF); }
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1 by its Taylor series to r^7 (remainder below 2^-27). */

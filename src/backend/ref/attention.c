@@ -2,25 +2,6 @@
 
 #include "backend/ref/ref.h"
 
-/* Key j of a query's list: prefix rows first, then the segment's own. */
-static int64_t key_row(const struct attn_segment *s, int64_t j)
-{
-    return j < s->n_prefix ? s->prefix + j : s->start + j - s->n_prefix;
-}
-
-/* The first key position that a query at position p sees. */
-static int64_t first_key(const struct attn_shape *a, int64_t p)
-{
-    return a->window > 0 && p - a->window + 1 > 0 ? p - a->window + 1 : 0;
-}
-
-static double dot(const void *a, int64_t i, const void *b, int64_t j, enum dtype t, int64_t n)
-{
-    double sum = 0;
-    for (int64_t e = 0; e < n; e++) sum += element(a, t, i + e) * element(b, t, j + e);
-    return sum;
-}
-
 void ref_attn_fwd(void *o, int64_t ldo, float *lse, const void *q, int64_t ldq, const void *k, const void *v, int64_t ldkv,
                   enum dtype t, const struct attn_segment *segment, int64_t n_segment, const struct attn_shape *shape)
 {
@@ -127,32 +108,4 @@ void ref_attn_bwd(void *dq, int64_t lddq, void *dk, void *dv, int64_t lddkv, con
     free(sum);
     free(g.dk);
     free(g.dv);
-}
-
-void ref_attn_decode(void *o, int64_t ldo, const void *q, int64_t ldq, const void *kcache, const void *vcache, enum dtype t,
-                     const struct attn_cache_row *row, int64_t n, const struct attn_shape *shape)
-{
-    int64_t d = shape->d, width = shape->n_kv * d, group = shape->n_head / shape->n_kv;
-    for (int64_t r = 0; r < n; r++) {
-        // the query is the last of the row's own keys: a segment whose keys are [start, start + n)
-        struct attn_segment s = {.start = row[r].start, .n = row[r].n, .prefix = row[r].prefix, .n_prefix = row[r].n_prefix};
-        int64_t at = s.n_prefix + s.n - 1, from = first_key(shape, at);
-        double *p = malloc((size_t)(at + 1) * sizeof *p + 1);
-        BUG_ON(!p, "out of memory in the reference attention");
-        for (int64_t h = 0; h < shape->n_head; h++) {
-            double max = -INFINITY, sum = 0;
-            for (int64_t j = from; j <= at; j++) {
-                double dot_qk = dot(q, r * ldq + h * d, kcache, key_row(&s, j) * width + h / group * d, t, d);
-                p[j] = soft_cap(shape->scale * dot_qk, shape->softcap, NULL);
-                max = fmax(max, p[j]);
-            }
-            for (int64_t j = from; j <= at; j++) sum += p[j] = exp(p[j] - max);
-            for (int64_t e = 0; e < d; e++) {
-                double out = 0;
-                for (int64_t j = from; j <= at; j++) out += p[j] * element(vcache, t, key_row(&s, j) * width + h / group * d + e);
-                element_set(o, t, r * ldo + h * d + e, out / sum);
-            }
-        }
-        free(p);
-    }
 }

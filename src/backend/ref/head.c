@@ -86,3 +86,21 @@ void ref_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dt
     free(sum);
     free(column);
 }
+
+double ref_exp_weights(float *e, float *sum, float *max, const float *z, int64_t n, float inverse_temperature)
+{
+    double total = 0;
+    *max = -INFINITY;
+    for (int64_t i = 0; i < n; i++) *max = fmaxf(*max, z[i]);
+    for (int64_t from = 0; from < n; from += WEIGHT_STRETCH) {
+        double part = 0;
+        for (int64_t i = from; i < n && i < from + WEIGHT_STRETCH; i++) {
+            const double x = exp(((double)z[i] - *max) * inverse_temperature);
+            e[i] = (float)x;
+            part += x;
+        }
+        sum[from / WEIGHT_STRETCH] = (float)part;
+        total += part;
+    }
+    return total;
+}

@@ -56,4 +56,23 @@ static inline double soft_cap(double s, double cap, double *slope)
     return cap > 0 ? cap * t : s;
 }
 
+/* Attention: key j of a query's list: prefix rows first, then the segment's own. */
+static inline int64_t key_row(const struct attn_segment *s, int64_t j)
+{
+    return j < s->n_prefix ? s->prefix + j : s->start + j - s->n_prefix;
+}
+
+/* The first key position that a query at position p sees. */
+static inline int64_t first_key(const struct attn_shape *a, int64_t p)
+{
+    return a->window > 0 && p - a->window + 1 > 0 ? p - a->window + 1 : 0;
+}
+
+static inline double dot(const void *a, int64_t i, const void *b, int64_t j, enum dtype t, int64_t n)
+{
+    double sum = 0;
+    for (int64_t e = 0; e < n; e++) sum += element(a, t, i + e) * element(b, t, j + e);
+    return sum;
+}
+
 #endif
