@@ -204,7 +204,7 @@ static int put_wins(struct evaluation *e, const struct sampled_eval *mine, const
             }
         share[i] = n ? wins / n : NAN;
     }
-    if (!rc) put_interval(&e->json, "win_rate", statistics_mean(share, mine->n_prompt));
+    if (!rc) put_interval(&e->json, "win_rate", statistics_share(share, mine->n_prompt));
     free(share);
     return rc;
 }
@@ -284,7 +284,7 @@ static int evaluate_rows(struct evaluation *e, sail_err *err)
     }
     if (!rc) put_number(&e->json, "rows", (double)n);
     if (!rc) put_number(&e->json, "perplexity", exp(-sum / (double)tokens));
-    if (!rc && pairs) put_interval(&e->json, "reward_accuracy", statistics_mean(right, n));
+    if (!rc && pairs) put_interval(&e->json, "reward_accuracy", statistics_share(right, n));
     if (!rc && pairs) put_interval(&e->json, "reward_margin", statistics_mean(margin, n));
     free(right);
     free(margin);

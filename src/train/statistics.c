@@ -25,3 +25,24 @@ struct interval statistics_mean(const double *value, int64_t n)
     r.high = r.mean + half;
     return r;
 }
+
+struct interval statistics_share(const double *value, int64_t n)
+{
+    struct interval r = {.mean = NAN, .low = NAN, .high = NAN};
+    double sum = 0, square = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(value[i])) continue;
+        sum += value[i];
+        r.n++;
+    }
+    if (!r.n) return r;
+    r.mean = sum / (double)r.n;
+    for (int64_t i = 0; i < n; i++)
+        if (!isnan(value[i])) square += (value[i] - r.mean) * (value[i] - r.mean);
+    const double answers = square > 0 ? (double)r.n * r.mean * (1 - r.mean) * (double)r.n / square : (double)r.n; // all alike: no more is known than of so many
+    const double z2 = 1.96 * 1.96, middle = (r.mean + z2 / (2 * answers)) / (1 + z2 / answers);
+    const double half = sqrt(z2 * (r.mean * (1 - r.mean) / answers + z2 / (4 * answers * answers))) / (1 + z2 / answers);
+    r.low = fmax(0, middle - half);
+    r.high = fmin(1, middle + half);
+    return r;
+}
