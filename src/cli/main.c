@@ -54,6 +54,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); // a limit on the size of files shows as a failed write, as a full disk does
 
     sail_err err = {0};
     sail_config *config = NULL;

@@ -304,6 +304,22 @@ static void bench_tells_prompts_from_answers(void **state)
     }
 }
 
+/* No room for what is written: an error that says so, and nothing of it stays; a run keeps the checkpoints that it has. */
+static void no_room_leaves_nothing_half_written(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"convert --model %s --out nothing", "convert --model %s --out nothing.gguf", "grad --model %s --ref ref --data pairs.jsonl --out nothing.safetensors"};
+    shell("ln -sfn %s %s/ref", model, folder);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char arguments[2200];
+        snprintf(arguments, sizeof arguments, commands[i], model);
+        shell("cd %s && if (ulimit -f 600; exec %s %s) 2>said; then exit 1; else [ $? = 1 ]; fi && grep -q '^sail: error: .*cannot write: File too large$' said && [ -z \"$(ls | grep nothing)\" ]", folder, TEST_PROGRAM, arguments);
+    }
+    shell("cd %s && if (ulimit -f 600; exec %s align --model %s --data %s/pairs.jsonl --full --max-steps 4 --save-steps 2 --batch 2 --dtype f32 --quiet --out full) 2>said; then exit 1; else [ $? = 1 ]; fi && "
+          "grep -q '^sail: error: checkpoint of step 2: .*File too large$' said && [ -z \"$(ls full/checkpoints)\" ] && [ ! -e full/final ]", folder, TEST_PROGRAM, model, folder);
+    assert_run("align --out %s/full --resume --quiet", folder);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -316,7 +332,7 @@ int main(void)
         cmocka_unit_test(sampled_equals_scored),        cmocka_unit_test(micro_batches_give_the_same_update), cmocka_unit_test(lora_resumes_bit_for_bit),
         cmocka_unit_test(moving_references_resume_bit_for_bit), cmocka_unit_test(references_follow_their_rule),
         cmocka_unit_test(replay_resumes_bit_for_bit),   cmocka_unit_test(several_answers_make_the_pairs_asked_for),
-        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(converted_models_are_the_same_model), cmocka_unit_test(bench_tells_prompts_from_answers),
+        cmocka_unit_test(full_training_resumes_bit_for_bit), cmocka_unit_test(bad_input_is_refused_in_one_line), cmocka_unit_test(no_room_leaves_nothing_half_written), cmocka_unit_test(converted_models_are_the_same_model), cmocka_unit_test(bench_tells_prompts_from_answers),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
