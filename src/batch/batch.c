@@ -31,6 +31,7 @@ int batch_init(struct batch *b, int64_t capacity, int64_t pair_capacity, sail_er
     COLUMN(win_rate, n);
     COLUMN(logp_init, n);
     COLUMN(learned, n);
+    COLUMN(ahead, n);
     COLUMN(coef, n);
     COLUMN(pull, n);
     COLUMN(pair, np);
@@ -90,6 +91,7 @@ void batch_release(struct batch *b)
     free(b->win_rate);
     free(b->logp_init);
     free(b->learned);
+    free(b->ahead);
     free(b->coef);
     free(b->pull);
     free(b->pair);
@@ -136,6 +138,7 @@ void batch_slice(struct batch *slice, const struct batch *b, int64_t from, int64
     SHIFT(win_rate);
     SHIFT(logp_init);
     SHIFT(learned);
+    SHIFT(ahead);
     SHIFT(coef);
     SHIFT(pull);
 #undef SHIFT
@@ -197,6 +200,7 @@ void batch_move_row(struct batch *b, int64_t to, int64_t from)
     MOVE(win_rate);
     MOVE(logp_init);
     MOVE(learned);
+    MOVE(ahead);
     MOVE(coef);
     MOVE(pull);
 #undef MOVE

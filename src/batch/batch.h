@@ -24,7 +24,7 @@ enum batch_column {
     COL_ADJUSTED = 1 << 12, /* adjusted                                                     <- scorer */
     COL_WIN_RATE = 1 << 13, /* win_rate                                                    <- labeler */
     COL_LOGP_INIT = 1 << 14, /* logp_init                                                  <- scorer, where the objective asks */
-    COL_LEARNED = 1 << 15, /* learned                                                      <- the reward model that the run trains */
+    COL_LEARNED = 1 << 15, /* learned, ahead                                               <- the reward model that the run trains */
 };
 
 enum source { SOURCE_DATASET, SOURCE_POLICY, SOURCE_REFERENCE, SOURCE_MIXTURE, SOURCE_REPLAY, SOURCE_CANDIDATE /* a data row's answer beside sampled ones */ };
@@ -71,6 +71,7 @@ struct batch {
     double shift;              /* running mean of the implicit rewards */
     double *win_rate;          /* (n) mean of P(y beats y') over the judged answers y' of its prompt, itself (1/2) among them; NaN: no verdict */
     double *learned;           /* (n) score under the reward model that the run itself trains */
+    double *ahead;             /* (n) two-level: log-prob under the first policy minus that under the second */
     double *logp_init;         /* (n) under the policy that the run began with, beside a reference that has moved on */
 
     int64_t n_reference; /* answers of the reference in the optimizer batch that this is, or is a slice of */

@@ -36,15 +36,16 @@ static void two_level_eval(const struct objective_params *p, struct batch *b, do
     }
 }
 
-/* phi, the scores in the column logp. Answers of pi: dL/dr(y) = +1 / 2c. Of pi2: -1 / 2c, and Bradley-Terry's slope where there is a verdict. */
+/* phi, the scores in the column logp. E_pi[r] - E_pi2[r] is 2 E[r tanh(a / 2)] over answers of either policy as often, a = log pi - log pi2: the same mean as E_pi - E_pi2 taken from each one's own
+ * answers, and the less noise the nearer they are. So for every answer dL/dr(y) = tanh(a / 2) / 2c, and for those of pi2 Bradley-Terry's slope where there is a verdict. */
 static void reward_eval(const struct objective_params *p, struct batch *b, double scale, struct objective_stats *s)
 {
     double n;
     upper_sum(b, b->logp, &n);
     for (const struct pair *q = b->pair; q < b->pair + b->n_pair; q++) {
-        const double rw = b->logp[q->win], rl = b->logp[q->lose], tie = (p->second ? -0.5 : 0.5) / p->penalty;
+        const double rw = b->logp[q->win], rl = b->logp[q->lose], tw = tanh(b->ahead[q->win] / 2) / (2 * p->penalty), tl = tanh(b->ahead[q->lose] / 2) / (2 * p->penalty);
         struct objective_stats difference = {0};
-        pair_add(b, q, scale, &difference, tie * (rw + rl), tie, tie);
+        pair_add(b, q, scale, &difference, tw * rw + tl * rl, tw, tl);
         if (!p->second || q->unlabelled) continue;
         const struct logistic l = logistic(rw - rl, q->p);
         pair_add(b, q, scale * (double)b->n_pair / n, s, l.loss, l.slope, -l.slope);
@@ -56,5 +57,5 @@ static void reward_eval(const struct objective_params *p, struct batch *b, doubl
 
 const struct objective objective_two_level = {"two-level", COUPLE_BATCH, COL_PAIRS | COL_LOGP_REF | COL_LEARNED | LEARNS_REWARD, two_level_eval, NULL,
                                               "-[r - beta d], r a reward model that learns from the answers; [] held constant", "arXiv 2410.15610", NULL, 0};
-const struct objective objective_two_level_reward = {"two-level-reward", COUPLE_BATCH, COL_PAIRS, reward_eval, NULL, "-log s(r_w - r_l) of the second policy + (E_pi[r] - E_pi2[r]) / c", "arXiv 2410.15610",
+const struct objective objective_two_level_reward = {"two-level-reward", COUPLE_BATCH, COL_PAIRS | COL_LEARNED, reward_eval, NULL, "-log s(r_w - r_l) of the second policy + (E_pi[r] - E_pi2[r]) / c", "arXiv 2410.15610",
                                                      NULL, 0};

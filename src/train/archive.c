@@ -51,8 +51,8 @@ int archive_check(const struct run *r, bool scores_sampler, sail_err *err)
     int rc = parse(&a, c->replay_iterates, err);
     if (rc || a.shared == 0) return rc;
     if (!r->reference_rule->moves || r->reference_rule->blends)
-        return err_set(err, SAIL_USAGE, "--replay-iterates: an iterate ends where the reference moves, and --ref-rule is %s: --ref-rule periodic, or drop it", c->ref_rule);
-    if (!r->pairs || scores_sampler || r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--replay-iterates brings back judged pairs as they are: method %s has no use for them; drop it", r->preset->name);
+        return err_set(err, SAIL_USAGE, "--replay-iterates: an iterate ends where the reference moves, and --ref-rule is %s: --ref-rule periodic, or --replay-iterates 0", c->ref_rule);
+    if (!r->pairs || scores_sampler || r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--replay-iterates brings back judged pairs as they are: method %s has no use for them: drop it, or --replay-iterates 0", r->preset->name);
     if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--replay-iterates and --replay-steps both train on answers again: drop one of them");
     if (r->pairing->ask || c->implicit_reward || c->prefix_endings)
         return err_set(err, SAIL_USAGE, "--replay-iterates keeps rewards of whole answers: drop it, or --pairing %s, --implicit-reward and --prefix-endings", c->pairing);

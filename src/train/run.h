@@ -340,6 +340,7 @@ int run_open_optimizer(struct optimizer **out, struct optim_param **param, int64
 /* step.c: one optimizer step. SAIL_FAILED with "not finite" leaves the parameters as they were. */
 void step_measure(struct run *r, struct step_result *result); /* of a step whose rows are scored and whose objective ran */
 int run_step(struct run *r, struct step_result *result, sail_err *err);
+int step_refuse(const struct run *r, const char *whose, double loss, double norm, sail_err *err); /* says that a loss or a gradient is not finite */
 
 /* validate.c: the objective on held-out rows, without gradients. */
 int run_validate(struct run *r, double *loss, struct metric *metric, int *n_metric, sail_err *err);

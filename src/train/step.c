@@ -94,19 +94,19 @@ static double loss_scale(const struct run *r)
     return n ? 1.0 / (double)n : 0;
 }
 
-static int refuse_update(const struct run *r, const struct step_result *result, sail_err *err)
+int step_refuse(const struct run *r, const char *whose, double loss, double norm, sail_err *err)
 {
     const int64_t newest = checkpoint_newest(r);
     char saved[64] = "there is no checkpoint yet";
     if (newest >= 0) snprintf(saved, sizeof saved, "the checkpoint of step %lld is good", (long long)newest);
-    return err_set(err, SAIL_FAILED, "step %lld is not finite (loss %g, gradient norm %g): nothing was updated; %s", (long long)r->step + 1, result->stats.loss, result->grad_norm, saved);
+    return err_set(err, SAIL_FAILED, "step %lld%s is not finite (loss %g, gradient norm %g): nothing was updated; %s", (long long)r->step + 1, whose, loss, norm, saved);
 }
 
 static int update(struct run *r, struct step_result *result, sail_err *err)
 {
     const double start = clock_seconds();
     result->grad_norm = optimizer_grad_norm(r->param, r->n_param);
-    if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss)) return refuse_update(r, result, err);
+    if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss)) return step_refuse(r, "", result->stats.loss, result->grad_norm, err);
     if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
     result->learning_rate = r->config->lr * schedule_factor(&r->schedule, r->step, r->total_steps);
     optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
@@ -153,13 +153,15 @@ static int look_ahead(struct run *r, sail_err *err)
     return rc;
 }
 
-/* Two levels: the step of the policy that the upper level pulls, from the same prompts and random numbers as the other's. */
+/* Two levels: the step of the policy that the upper level pulls, on the same prompts as the other's. */
 static int second_step(struct run *r, sail_err *err)
 {
     struct step_result second;
     two_level_enter(r, true);
+    r->stream = (uint64_t)1 << 46;
     int rc = gather(r, &second, err);
     if (!rc) rc = descend(r, &second, err);
+    r->stream = 0;
     two_level_enter(r, false);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* Two levels (2410.15610): the run trains a reward model on answers of the policy, and the policy under that reward model. Equations: objective/two_level.c.
  *
- * A step, all three gradients at the point where it starts: the second policy takes the first one's place, answers, is judged and steps; the first answers the same prompts with the same random
- * numbers, so that what both say alike cancels in the reward model's gradient, and steps; then the reward model does. */
+ * A step, all three gradients at the point where it starts: the second policy takes the first one's place, answers, is judged and steps; the first answers the same prompts and steps; then the
+ * reward model does. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@ struct two_level {
     struct optim_param *param;
     int64_t n_param;
     struct point other;           /* the policy whose turn it is not */
+    struct point second;          /* the second policy as it was when the step began */
     struct objective_stats stats; /* of the reward model in this step */
     double judged;
 };
@@ -34,7 +35,8 @@ int two_level_check(const struct run *r, sail_err *err)
     if (c->full) return err_set(err, SAIL_USAGE, "method %s trains two policies and a reward model: with --full these would be three more copies of the model; drop --full", name);
     if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "method %s takes one step on an answer: drop --replay-steps", name);
     if (c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no loss on answers that are not its own: give --eval-prompts", name);
-    if (c->implicit_reward || c->self_judge) return err_set(err, SAIL_USAGE, "--implicit-reward and --self-judge: method %s learns its reward from somebody else's verdicts: give a labeler", name);
+    if (c->implicit_reward || c->self_judge || (c->judge_model && !strcmp(c->judge_model, "policy")))
+        return err_set(err, SAIL_USAGE, "--implicit-reward, --self-judge and --judge-model policy: method %s learns its reward from somebody else's verdicts: give a labeler", name);
     return SAIL_OK;
 }
 
@@ -55,6 +57,7 @@ int two_level_open(struct run *r, sail_err *err)
     struct two_level *t = r->two_level;
     int rc = open_reward(t, r, err);
     if (!rc) rc = point_open(r, &t->other, err);
+    if (!rc) rc = point_open(r, &t->second, err);
     if (!rc) point_keep(r, &t->other);
     return rc;
 }
@@ -65,6 +68,7 @@ void two_level_close(struct two_level *t)
     optimizer_free(t->optimizer);
     free(t->param);
     free(t->other.value);
+    free(t->second.value);
     adapter_close(t->adapter);
     model_close(t->model);
     free(t);
@@ -74,6 +78,21 @@ void two_level_enter(struct run *r, bool second)
 {
     r->params.second = second;
     point_exchange(r, &r->two_level->other);
+    if (second) point_keep(r, &r->two_level->second);
+}
+
+/* How far the first policy is ahead of the second on the rows, both as they were when the step began; whose turn it is has not stepped yet. */
+static int measure_lead(struct run *r, const struct sequences *s, sail_err *err)
+{
+    struct batch *b = &r->batch;
+    struct point *away = r->params.second ? &r->two_level->other : &r->two_level->second;
+    int rc = model_score(r->policy, s, b->ahead, NULL, err);
+    if (rc) return rc;
+    point_exchange(r, away);
+    rc = model_score(r->policy, s, b->logp, NULL, err); // the column is written anew before anybody reads it
+    point_exchange(r, away);
+    for (int64_t i = 0; i < b->n; i++) b->ahead[i] = r->params.second ? b->logp[i] - b->ahead[i] : b->ahead[i] - b->logp[i];
+    return rc;
 }
 
 /* The reward model steps at the end of this step. */
@@ -103,6 +122,7 @@ int two_level_score(struct run *r, sail_err *err)
         t->judged = mean_reward(b);
         policy_zero_grad(t->reward);
     }
+    if (!rc && b->n) rc = measure_lead(r, &s, err);
     if (rc || !b->n) return rc;
     struct batch scored = *b; // the same rows, their scores in place of log-probs
     scored.logp = b->learned;
@@ -122,8 +142,7 @@ int two_level_learn(struct run *r, struct step_result *result, sail_err *err)
     result->judged = t->judged;
     if (!due(r)) return SAIL_OK;
     const double norm = optimizer_grad_norm(t->param, t->n_param), lr = c->reward_lr > 0 ? c->reward_lr : c->lr;
-    if (!isfinite(norm))
-        return err_set(err, SAIL_FAILED, "step %lld of the reward model is not finite (gradient norm %g): the newest checkpoint is good", (long long)r->step + 1, norm);
+    if (!isfinite(norm) || !isfinite(s->loss)) return step_refuse(r, " of the reward model", s->loss, norm, err);
     if (c->max_grad_norm > 0) optimizer_clip(t->param, t->n_param, norm, c->max_grad_norm);
     optimizer_step(t->optimizer, t->param, t->n_param, lr * schedule_factor(&r->schedule, r->step, r->total_steps));
     policy_params_changed(t->reward);
@@ -220,6 +239,6 @@ struct model_memory two_level_memory(const struct run *r, size_t *trained, size_
         optimizer_state_at(t->optimizer, i, name, &data, &n);
         *state += (size_t)n * sizeof *data;
     }
-    *state += (size_t)point_count(r) * sizeof(float);
+    *state += 2 * (size_t)point_count(r) * sizeof(float);
     return model_memory(t->model);
 }

@@ -63,6 +63,7 @@ static const struct {
     {"two-level --replay-steps 1", "drop --replay-steps"},
     {"two-level --eval-data DATA", "give --eval-prompts"},
     {"two-level --self-judge", "give a labeler"},
+    {"two-level --implicit-reward", "give a labeler"},
     {"two-level --ref-samples 1 --num-samples 1", "needs answers of the policy"},
     {"two-level --extragradient", "differentiates its sampler"},
     {"two-level --logit-weights 0.5:0.5", "differentiates its sampler"},

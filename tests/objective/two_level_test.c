@@ -107,24 +107,34 @@ static void a_pair_without_a_verdict_keeps_its_rewards(void **state)
 }
 
 /* --- The reward model --- */
-/* The mean of dL/dr over all draws of one policy, added to g. */
-static void reward_update(const struct tree *t, const double *pi, const double *r, bool second, double c, double *g)
+/* The mean of dL/dr over all draws of one of two policies, added to g. */
+static void half_update(const struct tree *t, const double *pi, const double *pi2, const double *r, bool second, double c, double *g)
 {
     const struct objective_params p = {.penalty = c, .second = second};
+    const double *drawn = second ? pi2 : pi;
     for (int a = 0; a < t->n_answer; a++)
         for (int b = 0; b < t->n_answer; b++) {
             struct rows rows;
             struct objective_stats s = {0};
+            double ahead[2] = {log(pi[a] / pi2[a]), log(pi[b] / pi2[b])};
             rows_begin(&rows);
             rows_add(&rows, t, tree_theta, a, 0, SOURCE_POLICY);
             rows_add(&rows, t, tree_theta, b, 0, SOURCE_POLICY);
             rows.logp[0] = r[a];
             rows.logp[1] = r[b];
+            rows.b.ahead = ahead;
+            rows.b.written |= COL_LEARNED;
             rows_pair(&rows, (struct pair){.win = 0, .lose = 1, .p = wins(a, b), .unlabelled = !second});
             objective_eval(&objective_two_level_reward, &p, &rows.b, 1, &s);
-            g[a] += pi[a] * pi[b] * rows.coef[0];
-            g[b] += pi[a] * pi[b] * rows.coef[1];
+            g[a] += drawn[a] * drawn[b] * rows.coef[0];
+            g[b] += drawn[a] * drawn[b] * rows.coef[1];
         }
+}
+
+static void reward_update(const struct tree *t, const double *pi, const double *pi2, const double *r, double c, double *g)
+{
+    half_update(t, pi, pi2, r, false, c, g);
+    half_update(t, pi, pi2, r, true, c, g);
 }
 
 static void the_reward_model_goes_down_the_penalised_upper_level(void **state)
@@ -136,8 +146,7 @@ static void the_reward_model_goes_down_the_penalised_upper_level(void **state)
         for (int k = 0; k < t->n_param; k++) turned[k] = 0.5 * tree_theta[(k + 1) % t->n_param];
         probabilities(t, tree_theta, pi);
         probabilities(t, turned, pi2);
-        reward_update(t, pi, tree_score, false, penalty, got);
-        reward_update(t, pi2, tree_score, true, penalty, got);
+        reward_update(t, pi, pi2, tree_score, penalty, got);
         for (int y = 0; y < t->n_answer; y++) {
             double value[4], r[MAX_ANSWER];
             memcpy(r, tree_score, sizeof r);
@@ -209,8 +218,7 @@ static void with_a_small_penalty_it_is_the_gradient_of_both_levels(void **state)
         double pi[MAX_ANSWER], pi2[MAX_ANSWER], got[MAX_ANSWER] = {0};
         best_response(t, tree_score, pi);
         penalised_response(t, tree_score, c, pi2);
-        reward_update(t, pi, tree_score, false, c, got);
-        reward_update(t, pi2, tree_score, true, c, got);
+        reward_update(t, pi, pi2, tree_score, c, got);
         off[k] = distance(got, want, t->n_answer) / sqrt(size);
     }
     assert_true(off[0] > 1e-4); // there is something to tend to 0
@@ -220,7 +228,7 @@ static void with_a_small_penalty_it_is_the_gradient_of_both_levels(void **state)
     // without the penalty's term, data that the policy makes is taken for given: another direction
     double pi[MAX_ANSWER], given[MAX_ANSWER] = {0};
     best_response(t, tree_score, pi);
-    reward_update(t, pi, tree_score, true, 1e12, given);
+    reward_update(t, pi, pi, tree_score, penalty, given); // one policy for both
     assert_true(distance(given, want, t->n_answer) > 0.1 * sqrt(size));
 }
 
@@ -234,8 +242,7 @@ static void both_levels_are_sails_one_level(void **state)
     for (int y = 0; y < t->n_param; y++) theta[y] = tree_ref[y] + tree_score[y] / beta;
     best_response(t, tree_score, pi);
     penalised_response(t, tree_score, c, pi2);
-    reward_update(t, pi, tree_score, false, c, two);
-    reward_update(t, pi2, tree_score, true, c, two);
+    reward_update(t, pi, pi2, tree_score, c, two);
     const struct objective_params p = {.beta = beta, .gamma = 1, .baseline = BASELINE_LOG2};
     for (int a = 0; a < t->n_answer; a++)
         for (int b = 0; b < t->n_answer; b++) {
