@@ -50,9 +50,8 @@ FN void TILE_NAME(tile)(const struct gemm *g, int mr, int np, const char *a, con
         for (int p = 0; p < np; p++) {
             bv[2 * p] = B_LOAD(b + p * panel);
             bv[2 * p + 1] = B_LOAD(b + p * panel + B_BYTES);
-            if (mr <= 2) __builtin_prefetch(b + p * panel + 2048); // a few rows are as fast as B can be read
         }
-        if (mr > 2 && ahead.at) {
+        if (ahead.at) {
             UNROLL
             for (int p = 0; p < np; p++)
                 for (int line = 0; line < 2 * B_BYTES; line += 64) __builtin_prefetch(ahead.at + p * panel + line);
