@@ -174,16 +174,24 @@ static void item_make(struct item *w, const struct decode *g)
     memset(w->out, 0, (size_t)(w->rows * g->l.d) * sizeof *w->out);
 }
 
-/* A row's own key and value enter the cache, its queries become operands. */
+/* A row's own key and value enter the cache. */
 static void row_enter(const struct decode *g, const struct item *w, int64_t r, int64_t kv)
 {
     const struct layout *l = &g->l;
     const struct attn_cache_row *row = g->row + w->first + r;
-    const int64_t group = w->rows / w->n, size = (int64_t)dtype_size(l->dtype), last = row->start + row->n - 1, at = ((w->first + r) * g->ldkv + kv * l->d) * size;
-    char *head = g->cache + last / CACHE_BLOCK * l->block + kv * l->head, *q = w->q + r * group * w->q_row;
-    const char *from = g->q + ((w->first + r) * g->ldq + kv * group * l->d) * size;
+    const int64_t last = row->start + row->n - 1, at = ((w->first + r) * g->ldkv + kv * l->d) * (int64_t)dtype_size(l->dtype);
+    char *head = g->cache + last / CACHE_BLOCK * l->block + kv * l->head;
     key_put(l, head, last % CACHE_BLOCK, g->k + at);
     value_put(l, head + l->values, last % CACHE_BLOCK, g->v + at, NULL);
+}
+
+/* A row's queries as rows of a product. */
+static void row_queries(const struct decode *g, const struct item *w, int64_t r, int64_t kv)
+{
+    const struct layout *l = &g->l;
+    const int64_t group = w->rows / w->n;
+    const char *from = g->q + ((w->first + r) * g->ldq + kv * group * l->d) * (int64_t)dtype_size(l->dtype);
+    char *q = w->q + r * group * w->q_row;
     if (l->units == UNITS_PAIR)
         memcpy(q, from, (size_t)(group * w->q_row));
     else
@@ -275,12 +283,13 @@ static void decode_item(const struct decode *g, struct item w, int64_t kv)
     const int64_t group = w.rows / w.n, d = g->l.d;
     struct range prefix = prefix_range(g, &w), own = own_range(g, &w, 0);
     const char *values = range_keys(g, prefix.n ? prefix : own, kv) + g->l.values;
-    for (int64_t r = 0; r < w.n; r++) row_enter(g, &w, r, kv);
+    for (int64_t r = 0; r < w.n; r++) row_queries(g, &w, r, kv);
     prefix.next = range_keys(g, own, kv);
     range_scores(g, &w, prefix, kv);
     for (int64_t r = 0; r < w.n; r++) {
         own = own_range(g, &w, r);
         own.next = r + 1 < w.n ? range_keys(g, own_range(g, &w, r + 1), kv) : values;
+        row_enter(g, &w, r, kv); // its block has come meanwhile
         range_scores(g, &w, own, kv);
         for (int64_t i = r * group; i < (r + 1) * group; i++) query_softmax(g, &w, i, r);
     }
