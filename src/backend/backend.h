@@ -9,7 +9,6 @@
 #include "sail.h"
 #include "tensor/tensor.h"
 
-enum { WEIGHT_FWD = 1, WEIGHT_BWD = 2 };
 enum { WEIGHT_MAX_PARTS = 3 };
 
 /* A matrix of (n_out, n_in), made of up to three parts stacked along n_out (q, k, v; gate, up): one product serves all.
@@ -26,7 +25,7 @@ struct weight {
     int n_part;
     int64_t n_out, n_in; /* n_out: sum over parts */
     enum dtype compute;  /* set by weight_prepare */
-    void *pack_fwd, *pack_bwd; /* the backend's own */
+    void *pack;          /* the backend's own */
     bool self_contained;       /* set by weight_prepare: the products need the source no more (weight_refresh does) */
 };
 
@@ -52,6 +51,15 @@ struct attn_shape {
 };
 
 enum { WEIGHT_STRETCH = 512 };
+
+/* AdamW with everything that is the same for all elements worked out. */
+struct adamw_step {
+    double beta1, beta2, eps;
+    double scale; /* of the gradient: clipping */
+    double decay; /* of the value: 1 - lr weight_decay */
+    double rate;  /* lr / (1 - beta1^t) */
+    double root;  /* sqrt(1 - beta2^t) */
+};
 
 enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU };
 enum { N_ACTIVATION = ACT_RELU + 1 };

@@ -197,6 +197,14 @@ static void bad_convert(void *y, enum dtype yt, const void *x, enum dtype xt, in
 
 static void bad_add_acc(float *y, const void *x, enum dtype xt, int64_t n, float alpha) { sound.add_acc(y, x, xt, n, -alpha); }
 
+static double bad_square_sum(const float *x, int64_t n) { return -sound.square_sum(x, n); }
+
+static void bad_adamw(float *value, float *m, float *v, float *most, float *grad, int64_t n, const struct adamw_step *step)
+{
+    sound.adamw(value, m, v, most, grad, n, step);
+    negate(m, DTYPE_F32, 1, n, n);
+}
+
 /* Sizing, preparing and releasing compute nothing whose sign could be turned. */
 #define bad_cache_block_bytes NULL
 #define bad_weight_prepare NULL

@@ -95,7 +95,7 @@ void columns_scale(void *y, enum dtype yt, int64_t ldy, const void *x, enum dtyp
 bool saved_module_find(const struct model *m, const char *entry, enum saved_id *id, char *path, size_t size);
 /* A copy of the base's module under its path, to be trained or read over. */
 int saved_module_add(struct adapter *a, enum saved_id id, const char *path, sail_err *err);
-int saved_modules_prepare(struct adapter *a, unsigned uses, sail_err *err);
+int saved_modules_prepare(struct adapter *a, sail_err *err);
 void saved_modules_refresh(struct adapter *a);
 void saved_modules_release(struct adapter *a);
 static inline const struct weight *embed_weight(const struct model *m, const struct adapter *a)

@@ -138,14 +138,12 @@ static void linear_backward(struct backward *b, int64_t layer, enum linear_id id
     const struct linear *l = &b->m->layer[layer].linear[id];
     const struct lora_pass f = lora_pass_of(b, layer, id, dy, x, lora_t);
     if (dx) ops->linear_bwd_x(dx, dxt, l->w.n_in, f.dropping ? dy : f.dy, b->t, l->w.n_out, &l->w, b->rows, 1, false);
+    // the parts' gradients lie one behind the other: one product
+    if (!b->a) ops->linear_bwd_w(l->dw[0]->grad, dy, b->t, l->w.n_out, x, b->t, l->w.n_in, l->w.n_out, l->w.n_in, b->rows, 1, l->w.part[0].transposed);
     int64_t column = 0;
-    for (int p = 0; !b->a && p < l->w.n_part; p++) {
-        const struct weight_part *part = &l->w.part[p];
-        const void *dyp = element_of(dy, b->t, column);
-        if (l->dw[p])
-            ops->linear_bwd_w(l->dw[p]->grad, dyp, b->t, l->w.n_out, x, b->t, l->w.n_in, part->n_out, l->w.n_in, b->rows, 1, part->transposed);
-        if (l->dbias[p]) ops->bias_bwd(l->dbias[p]->grad, dyp, b->t, l->w.n_out, b->rows, part->n_out);
-        column += part->n_out;
+    for (int p = 0; !b->a && l->dbias[p] && p < l->w.n_part; p++) {
+        ops->bias_bwd(l->dbias[p]->grad, element_of(dy, b->t, column), b->t, l->w.n_out, b->rows, l->w.part[p].n_out);
+        column += l->w.part[p].n_out;
     }
     if (!f.l) return;
     factors_backward(b, &l->w, &f);

@@ -17,6 +17,15 @@ static void count(const struct model *m, const struct sequences *s, int64_t *row
     }
 }
 
+/* What a pass takes from the arena beside its packing. */
+static size_t pass_bytes(const struct model *m, const struct adapter *a, int64_t rows, int64_t targets, bool keep)
+{
+    const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
+    const size_t forward = acts_bytes(m, a, rows, keep) + block_scratch_bytes(m, a, rows) + arena_room((size_t)rows * C * sizeof(float)) +
+                           arena_room(n * C * sizeof(float)) + arena_room(n * C * size) + arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
+    return forward + (keep ? backward_bytes(m, a, rows, targets) : 0);
+}
+
 int session_prepare(struct model *m, const struct adapter *a, const struct sequences *s, bool keep, sail_err *err)
 {
     if (!m->session) {
@@ -29,14 +38,13 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
     count(m, s, &rows, &targets, &longest);
     int rc = rope_ensure(m, longest, err);
     if (rc) return rc;
-    const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
-    size_t need = packing_bytes(m, s) + acts_bytes(m, a, rows, keep) + block_scratch_bytes(m, a, rows) +
-                  arena_room((size_t)rows * C * sizeof(float)) + arena_room(n * C * sizeof(float)) + arena_room(n * C * size) +
-                  arena_room(n * 2 * sizeof(float)) + 3 * arena_room(n * sizeof(float));
-    if (keep) need += backward_bytes(m, a, rows, targets);
+    const size_t packing = packing_bytes(m, s), need = packing + pass_bytes(m, a, rows, targets, keep);
     if (need > q->arena.capacity) {
+        // room for the largest micro-batch from the first one on: a second arena would be touched anew, which takes seconds where the first touch is slow
+        const int64_t most = m->options.micro_tokens + m->options.micro_tokens / 4;
+        const size_t full = 2 * packing + pass_bytes(m, a, most, most, m->options.backward);
         arena_release(&q->arena);
-        if ((rc = arena_init(&q->arena, need + need / 4, err))) return rc;
+        if ((rc = arena_init(&q->arena, need + need / 4 > full ? need + need / 4 : full, err))) return rc;
     }
     arena_reset(&q->arena, 0);
     q->kept = false;

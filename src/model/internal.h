@@ -63,7 +63,7 @@ static inline int64_t up_width(const struct model_config *c) { return c->family-
 struct linear {
     struct weight w;
     float *bias;                        /* (n_out) or NULL */
-    struct param *dw[WEIGHT_MAX_PARTS]; /* trained in full: the parameter of each part, else NULL */
+    struct param *dw[WEIGHT_MAX_PARTS]; /* trained in full: the parameter of each part, masters and gradients one behind the other, else NULL */
     struct param *dbias[WEIGHT_MAX_PARTS];
 };
 
@@ -130,7 +130,8 @@ struct model {
     struct layer *layer;
     struct param *param; /* trained in full */
     int64_t n_param;
-    void **owned; /* buffers of weights that could not be mapped, masters, gradients */
+    struct arena trained; /* masters and gradients */
+    void **owned;         /* buffers of weights that could not be mapped */
     size_t n_owned, owned_capacity;
     struct rope_table rope[ROPE_MAX_TABLES]; /* (n, rot / 2); with longrope's switch (2 n, rot / 2): short factors, then long ones */
     int64_t rope_n; /* positions in every table */

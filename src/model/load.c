@@ -35,17 +35,35 @@ static int find(const struct model *m, const char *name, int64_t rows, int64_t c
     return SAIL_OK;
 }
 
+/* Room for masters and gradients: fresh pages of the arena, which are zero. */
+struct room {
+    float *value, *grad;
+};
+static struct room room_take(struct model *m, int64_t n) { return (struct room){arena_take(&m->trained, (size_t)n * sizeof(float)), arena_take(&m->trained, (size_t)n * sizeof(float))}; }
+
+/* Enough for every tensor of the file and a fresh score head; what stays untouched costs nothing. */
+static int open_room(struct model *m, sail_err *err)
+{
+    size_t bytes = 2 * arena_room((size_t)m->config.hidden * sizeof(float));
+    for (int64_t i = 0; i < weights_count(m->file); i++) {
+        size_t n;
+        if (!size_mul(&n, (size_t)tensor_count(weights_at(m->file, i)), 2 * sizeof(float)) || !size_add(&bytes, bytes, n) || !size_add(&bytes, bytes, 2 * arena_room(1))) return err_memory(err, SIZE_MAX);
+    }
+    return arena_init(&m->trained, bytes, err);
+}
+
 /* A row of the parameter table: an f32 master and its gradient. Zeros where the file has no such tensor. */
-static int add_param(struct model *m, const char *name, const struct tensor *t, struct param **out, sail_err *err)
+static int add_param(struct model *m, const char *name, const struct tensor *t, struct room room, struct param **out, sail_err *err)
 {
     struct param *p = &m->param[m->n_param];
-    *p = (struct param){.n_dim = t->n_dim, .n = tensor_count(t)};
+    *p = (struct param){.n_dim = t->n_dim, .n = tensor_count(t), .value = room.value, .grad = room.grad};
     memcpy(p->dim, t->dim, sizeof p->dim);
     char *copy;
     int rc = model_own(m, strlen(name) + 1, 1, &copy, err);
-    if (!rc) rc = model_own(m, (size_t)p->n, sizeof(float), &p->value, err);
-    if (!rc) rc = model_own(m, (size_t)p->n, sizeof(float), &p->grad, err);
-    if (!rc && weights_find(m->file, name)) rc = weights_load(m->file, t, p->value, DTYPE_F32, err);
+    if (!rc && weights_find(m->file, name)) {
+        rc = weights_load(m->file, t, p->value, DTYPE_F32, err);
+        weights_drop(m->file, t);
+    }
     if (rc) return rc;
     strcpy(copy, name);
     p->name = copy;
@@ -62,7 +80,7 @@ static int load_values(struct model *m, const char *name, int64_t rows, int64_t 
     int rc = find(m, name, rows, columns, &t, err);
     if (rc) return rc;
     if (m->options.train_full) {
-        if (!(rc = add_param(m, name, t, param, err))) *out = (*param)->value;
+        if (!(rc = add_param(m, name, t, room_take(m, n), param, err))) *out = (*param)->value;
         return rc;
     }
     if ((rc = model_own(m, (size_t)n, sizeof **out, out, err))) return rc;
@@ -116,8 +134,8 @@ static int load_qk_norm(struct model *m, int64_t i, bool keys, struct norm **out
     return c->qk_norm == QK_NORM_EACH ? load_norms_of_heads(m, module, n, *out, err) : load_norm(m, module, qk_norm_width(c, keys), *out, err);
 }
 
-/* One part of a product: trained (f32 master), mapped as the file has it, or read into memory. */
-static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n_in, bool transposed, struct weight_part *part,
+/* One part of a product: trained (f32 master in the room given), mapped as the file has it, or read into memory. */
+static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n_in, bool transposed, struct room room, struct weight_part *part,
                      struct param **param, sail_err *err)
 {
     const struct tensor *t = NULL;
@@ -125,7 +143,7 @@ static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n
     if (rc) return rc;
     *part = (struct weight_part){.n_out = n_out, .ld = transposed ? n_out : n_in, .transposed = transposed, .dtype = t->dtype};
     if (m->options.train_full) {
-        if ((rc = add_param(m, name, t, param, err))) return rc;
+        if ((rc = add_param(m, name, t, room, param, err))) return rc;
         part->dtype = DTYPE_F32;
         part->data = (*param)->value;
         return SAIL_OK;
@@ -142,13 +160,15 @@ static int load_part(struct model *m, const char *name, int64_t n_out, int64_t n
     return rc;
 }
 
+/* For a product's n values, where it is trained in full. */
+static struct room part_room(struct model *m, int64_t n) { return m->options.train_full ? room_take(m, n) : (struct room){0}; }
+
 static int prepare(struct model *m, struct weight *w, sail_err *err)
 {
     w->n_out = 0;
     for (int p = 0; p < w->n_part; p++) w->n_out += w->part[p].n_out;
-    const unsigned uses = WEIGHT_FWD | (m->options.backward ? WEIGHT_BWD : 0);
-    m->layout_bytes += (size_t)(w->n_out * w->n_in) * dtype_size(m->options.compute) * (m->options.backward ? 2 : 1);
-    return m->options.facts_only ? SAIL_OK : ops->weight_prepare(w, m->options.compute, uses, err);
+    m->layout_bytes += (size_t)(w->n_out * w->n_in) * dtype_size(m->options.compute);
+    return m->options.facts_only ? SAIL_OK : ops->weight_prepare(w, m->options.compute, err);
 }
 
 static int64_t part_width(const struct model_config *c, enum linear_id id, int part)
@@ -196,13 +216,15 @@ static int load_linear(struct model *m, int64_t i, enum linear_id id, sail_err *
     l->w = (struct weight){.n_part = names->n_part, .n_in = n_in};
     int64_t n_out = 0;
     for (int p = 0; p < names->n_part; p++) n_out += part_width(c, id, p);
+    const struct room all = part_room(m, n_out * n_in);
     int rc = has_bias(c, id) ? model_own(m, (size_t)n_out, sizeof *l->bias, &l->bias, err) : SAIL_OK;
     int64_t at = 0;
     for (int p = 0; !rc && p < names->n_part; p++) {
         char module[NAME_SIZE], name[NAME_SIZE + 8];
         module_name(module, m, m->prefix, i, names->part[p]);
         snprintf(name, sizeof name, "%s.weight", module);
-        rc = load_part(m, name, part_width(c, id, p), n_in, c->family->conv1d, &l->w.part[p], &l->dw[p], err);
+        const struct room room = m->options.train_full ? (struct room){all.value + at * n_in, all.grad + at * n_in} : all;
+        rc = load_part(m, name, part_width(c, id, p), n_in, c->family->conv1d, room, &l->w.part[p], &l->dw[p], err);
         if (!rc && l->bias) {
             float *bias;
             snprintf(name, sizeof name, "%s.bias", module);
@@ -248,7 +270,7 @@ static int load_fresh_head(struct model *m, sail_err *err)
     struct weight_part *part = &m->head.part[0];
     *part = (struct weight_part){.n_out = 1, .ld = hidden, .dtype = DTYPE_F32};
     void *zeros = NULL;
-    int rc = m->options.train_full ? add_param(m, shape.name, &shape, &m->dhead, err) : model_own(m, (size_t)hidden, sizeof(float), &zeros, err);
+    int rc = m->options.train_full ? add_param(m, shape.name, &shape, room_take(m, hidden), &m->dhead, err) : model_own(m, (size_t)hidden, sizeof(float), &zeros, err);
     if (rc) return rc;
     part->data = m->options.train_full ? m->dhead->value : zeros;
     return prepare(m, &m->head, err);
@@ -258,11 +280,12 @@ static int load_head(struct model *m, sail_err *err)
 {
     const struct model_config *c = &m->config;
     char name[NAME_SIZE];
+    const struct tensor *embed = weights_find(m->file, top_name(m, c->family->embed, name));
     m->head = (struct weight){.n_part = 1, .n_in = c->hidden};
     if (m->fresh_head) return load_fresh_head(m, err);
     if (c->reward_head) {
         snprintf(name, sizeof name, "%s.weight", c->score_name);
-        int rc = load_part(m, name, 1, c->hidden, false, &m->head.part[0], &m->dhead, err);
+        int rc = load_part(m, name, 1, c->hidden, false, part_room(m, c->hidden), &m->head.part[0], &m->dhead, err);
         snprintf(name, sizeof name, "%s.bias", c->score_name);
         if (!rc && weights_find(m->file, name)) rc = load_vector(m, name, 1, &m->score_bias, &m->dscore_bias, err);
         return rc ? rc : prepare(m, &m->head, err);
@@ -272,9 +295,11 @@ static int load_head(struct model *m, sail_err *err)
     if (c->tied && !weights_find(m->file, name)) {
         m->head.part[0] = m->embed.part[0];
         m->dhead = m->dembed;
-        return prepare(m, &m->head, err);
+        const int rc = prepare(m, &m->head, err);
+        if (weights_map(m->file, embed)) weights_drop(m->file, embed); // rows that are looked up come back page by page
+        return rc;
     }
-    int rc = load_part(m, name, c->vocab, c->hidden, false, &m->head.part[0], &m->dhead, err);
+    int rc = load_part(m, name, c->vocab, c->hidden, false, part_room(m, c->vocab * c->hidden), &m->head.part[0], &m->dhead, err);
     return rc ? rc : prepare(m, &m->head, err);
 }
 
@@ -285,6 +310,7 @@ static int load_all(struct model *m, sail_err *err)
     char name[NAME_SIZE];
     int rc = mem_alloc(&m->layer, (size_t)c->n_layer, sizeof *m->layer, err);
     if (!rc) rc = mem_alloc(&m->param, (size_t)(c->n_layer * (24 + c->n_head + c->n_kv)) + 8, sizeof *m->param, err);
+    if (!rc && m->options.train_full) rc = open_room(m, err);
     if (rc) return rc;
     m->prefix = f->prefix;
     if (!weights_find(m->file, top_name(m, f->embed, name))) { // gpt2's first files have no prefix
@@ -292,10 +318,10 @@ static int load_all(struct model *m, sail_err *err)
         if (!weights_find(m->file, top_name(m, f->embed, name))) m->prefix = f->prefix;
     }
     m->embed = (struct weight){.n_part = 1, .n_in = c->hidden, .n_out = c->vocab};
-    rc = load_part(m, top_name(m, f->embed, name), c->vocab, c->hidden, false, &m->embed.part[0], &m->dembed, err);
+    rc = load_part(m, top_name(m, f->embed, name), c->vocab, c->hidden, false, part_room(m, c->vocab * c->hidden), &m->embed.part[0], &m->dembed, err);
     if (!rc && f->position) {
         m->position = (struct weight){.n_part = 1, .n_in = c->hidden, .n_out = c->max_position};
-        rc = load_part(m, top_name(m, f->position, name), c->max_position, c->hidden, false, &m->position.part[0], &m->dposition, err);
+        rc = load_part(m, top_name(m, f->position, name), c->max_position, c->hidden, false, part_room(m, c->max_position * c->hidden), &m->position.part[0], &m->dposition, err);
     }
     for (int64_t i = 0; !rc && i < c->n_layer; i++) rc = load_layer(m, i, err);
     snprintf(name, sizeof name, "%s%s", m->prefix, f->final_norm);
@@ -354,6 +380,7 @@ void model_close(struct model *m)
             ops->weight_release(&m->layer[i].linear[id].w);
     ops->weight_release(&m->head);
     for (size_t i = 0; i < m->n_owned; i++) free(m->owned[i]);
+    arena_release(&m->trained);
     free(m->owned);
     free(m->layer);
     free(m->param);

@@ -63,7 +63,6 @@ static int add_module(struct adapter *a, int64_t layer, enum linear_id id, int p
 static int prepare(struct adapter *a, sail_err *err)
 {
     const struct model *m = a->model;
-    const unsigned uses = WEIGHT_FWD | (a->trainable ? WEIGHT_BWD : 0);
     for (int64_t i = 0; i < m->config.n_layer * LINEAR_COUNT; i++) {
         struct lora_linear *l = &a->linear[i];
         const struct weight *w = &m->layer[i / LINEAR_COUNT].linear[i % LINEAR_COUNT].w;
@@ -75,14 +74,14 @@ static int prepare(struct adapter *a, sail_err *err)
             l->a.part[l->a.n_part++] = (struct weight_part){.data = l->pa[p]->value, .dtype = DTYPE_F32, .n_out = l->r[p], .ld = w->n_in};
             l->b[p] = (struct weight){.n_part = 1, .n_in = l->r[p], .n_out = w->part[p].n_out};
             l->b[p].part[0] = (struct weight_part){.data = l->pb[p]->value, .dtype = DTYPE_F32, .n_out = w->part[p].n_out, .ld = l->r[p]};
-            int rc = ops->weight_prepare(&l->b[p], m->options.compute, uses, err);
+            int rc = ops->weight_prepare(&l->b[p], m->options.compute, err);
             if (rc) return rc;
         }
         l->a.n_out = l->r_sum;
-        int rc = l->r_sum ? ops->weight_prepare(&l->a, m->options.compute, uses, err) : SAIL_OK;
+        int rc = l->r_sum ? ops->weight_prepare(&l->a, m->options.compute, err) : SAIL_OK;
         if (rc) return rc;
     }
-    return saved_modules_prepare(a, uses, err);
+    return saved_modules_prepare(a, err);
 }
 
 static int new_adapter(struct adapter **out, struct model *m, bool trainable, sail_err *err)

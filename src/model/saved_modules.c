@@ -48,9 +48,9 @@ int saved_module_add(struct adapter *a, enum saved_id id, const char *path, sail
 }
 
 /* Embeddings are looked up in the parameter itself; heads are products. */
-int saved_modules_prepare(struct adapter *a, unsigned uses, sail_err *err)
+int saved_modules_prepare(struct adapter *a, sail_err *err)
 {
-    return a->saved[SAVED_HEAD].weight ? ops->weight_prepare(&a->saved[SAVED_HEAD].w, a->model->options.compute, uses, err) : SAIL_OK;
+    return a->saved[SAVED_HEAD].weight ? ops->weight_prepare(&a->saved[SAVED_HEAD].w, a->model->options.compute, err) : SAIL_OK;
 }
 
 void saved_modules_refresh(struct adapter *a)

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/err.h"
 #include "base/mem.h"
 
-enum { MAX_SLOTS = 3, BLOCK = 4096 };
+enum { MAX_SLOTS = 3 };
 
 /* State arrays of a kind, by torch's names. Adafactor's second moment of a matrix is its row and column means. */
 struct slot {
@@ -20,6 +21,7 @@ struct optimizer {
     struct optimizer_options options;
     struct slot (*slot)[MAX_SLOTS]; /* (n) */
     int64_t n, steps;
+    struct arena state;
 };
 
 void optimizer_defaults(struct optimizer_options *o, enum optimizer_kind kind)
@@ -42,37 +44,50 @@ int optimizer_kind_find(enum optimizer_kind *out, const char *name, sail_err *er
     return err_set(err, SAIL_USAGE, "--optimizer: expected adamw, rmsprop, sgd, adafactor or torch-adafactor, got '%s'", name);
 }
 
-static int add_slot(struct optimizer *o, int64_t i, const char *name, int64_t n, sail_err *err)
+static void add_slot(struct optimizer *o, int64_t i, const char *name, int64_t n)
 {
     int k = 0;
     while (o->slot[i][k].name) k++;
     o->slot[i][k] = (struct slot){.name = name, .n = n};
-    return mem_alloc(&o->slot[i][k].data, (size_t)n, sizeof(float), err);
 }
 
-static int add_slots(struct optimizer *o, int64_t i, const struct optim_param *p, sail_err *err)
+static void add_slots(struct optimizer *o, int64_t i, const struct optim_param *p)
 {
     const struct optimizer_options *q = &o->options;
     const int64_t rows = p->n_dim > 1 ? p->n / p->dim[p->n_dim - 1] : 0;
-    int rc = SAIL_OK;
     switch (q->kind) {
     case OPTIM_ADAMW:
-        rc = add_slot(o, i, "exp_avg", p->n, err);
-        if (!rc) rc = add_slot(o, i, "exp_avg_sq", p->n, err);
-        return rc || !q->amsgrad ? rc : add_slot(o, i, "max_exp_avg_sq", p->n, err);
+        add_slot(o, i, "exp_avg", p->n);
+        add_slot(o, i, "exp_avg_sq", p->n);
+        if (q->amsgrad) add_slot(o, i, "max_exp_avg_sq", p->n);
+        return;
     case OPTIM_RMSPROP:
-        rc = add_slot(o, i, "square_avg", p->n, err);
-        if (!rc && q->momentum > 0) rc = add_slot(o, i, "momentum_buffer", p->n, err);
-        if (!rc && q->centered) rc = add_slot(o, i, "grad_avg", p->n, err);
-        return rc;
-    case OPTIM_SGD: return q->momentum > 0 ? add_slot(o, i, "momentum_buffer", p->n, err) : SAIL_OK;
+        add_slot(o, i, "square_avg", p->n);
+        if (q->momentum > 0) add_slot(o, i, "momentum_buffer", p->n);
+        if (q->centered) add_slot(o, i, "grad_avg", p->n);
+        return;
+    case OPTIM_SGD:
+        if (q->momentum > 0) add_slot(o, i, "momentum_buffer", p->n);
+        return;
     case OPTIM_ADAFACTOR:
     case OPTIM_TORCH_ADAFACTOR:
-        rc = rows ? add_slot(o, i, "exp_avg_sq_row", rows, err) : add_slot(o, i, "exp_avg_sq", p->n, err);
-        if (!rc && rows) rc = add_slot(o, i, "exp_avg_sq_col", p->dim[p->n_dim - 1], err);
-        if (!rc && q->beta1 >= 0) rc = add_slot(o, i, "exp_avg", p->n, err);
-        return rc;
+        add_slot(o, i, rows ? "exp_avg_sq_row" : "exp_avg_sq", rows ? rows : p->n);
+        if (rows) add_slot(o, i, "exp_avg_sq_col", p->dim[p->n_dim - 1]);
+        if (q->beta1 >= 0) add_slot(o, i, "exp_avg", p->n);
+        return;
     }
+}
+
+/* Every array from one arena, whose fresh pages are zero. */
+static int place_slots(struct optimizer *o, sail_err *err)
+{
+    size_t bytes = 0;
+    for (int64_t i = 0; i < o->n; i++)
+        for (int k = 0; k < MAX_SLOTS; k++) bytes += arena_room((size_t)o->slot[i][k].n * sizeof(float));
+    const int rc = bytes ? arena_init(&o->state, bytes, err) : SAIL_OK;
+    for (int64_t i = 0; !rc && i < o->n; i++)
+        for (int k = 0; k < MAX_SLOTS; k++)
+            if (o->slot[i][k].name) o->slot[i][k].data = arena_take(&o->state, (size_t)o->slot[i][k].n * sizeof(float));
     return rc;
 }
 
@@ -85,7 +100,8 @@ int optimizer_create(struct optimizer **out, const struct optimizer_options *opt
     o->options = *options;
     o->n = n;
     rc = mem_alloc(&o->slot, (size_t)n, sizeof *o->slot, err);
-    for (int64_t i = 0; !rc && i < n; i++) rc = add_slots(o, i, &p[i], err);
+    for (int64_t i = 0; !rc && i < n; i++) add_slots(o, i, &p[i]);
+    if (!rc) rc = place_slots(o, err);
     if (rc)
         optimizer_free(o);
     else
@@ -96,71 +112,58 @@ int optimizer_create(struct optimizer **out, const struct optimizer_options *opt
 void optimizer_free(struct optimizer *o)
 {
     if (!o) return;
-    for (int64_t i = 0; o->slot && i < o->n; i++)
-        for (int k = 0; k < MAX_SLOTS; k++) free(o->slot[i][k].data);
+    arena_release(&o->state);
     free(o->slot);
     free(o);
 }
 
-/* Sums of fixed blocks, added in order: the same bits for any number of threads. */
 double optimizer_grad_norm(const struct optim_param *p, int64_t n)
 {
     double total = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t blocks = (p[i].n + BLOCK - 1) / BLOCK;
-        double part[256];
-        for (int64_t from = 0; from < blocks; from += 256) {
-            const int64_t count = blocks - from < 256 ? blocks - from : 256;
-#pragma omp parallel for schedule(static)
-            for (int64_t b = 0; b < count; b++) {
-                const int64_t start = (from + b) * BLOCK, end = start + BLOCK < p[i].n ? start + BLOCK : p[i].n;
-                double sum = 0;
-                for (int64_t k = start; k < end; k++) sum += (double)p[i].grad[k] * p[i].grad[k];
-                part[b] = sum;
-            }
-            for (int64_t b = 0; b < count; b++) total += part[b];
-        }
-    }
+    for (int64_t i = 0; i < n; i++) total += ops->square_sum(p[i].grad, p[i].n);
     return sqrt(total);
 }
 
-void optimizer_clip(const struct optim_param *p, int64_t n, double norm, double max_norm)
-{
-    const double factor = max_norm / (norm + 1e-6);
-    if (!(factor < 1)) return;
-    for (int64_t i = 0; i < n; i++) {
-#pragma omp parallel for schedule(static)
-        for (int64_t k = 0; k < p[i].n; k++) p[i].grad[k] = (float)(p[i].grad[k] * factor);
-    }
-}
+double optimizer_clip_scale(double norm, double max_norm) { return fmin(1, max_norm / (norm + 1e-6)); }
 
 static double decay_of(const struct optimizer_options *q, const struct optim_param *p) { return p->decay ? q->weight_decay : 0; }
 
-/* AdamW (1711.05101), torch's order: decay the weight, update the moments, step. */
-static void adamw(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+/* What an update works on. */
+struct update {
+    const struct optimizer *o;
+    const struct optim_param *p;
+    struct slot *slot;
+    double lr, scale; /* scale: of the gradients */
+};
+
+/* The gradient as it is clipped; it is left zero. */
+static double take_grad(const struct update *t, int64_t k)
 {
-    const struct optimizer_options *q = &o->options;
-    const double c1 = 1 - pow(q->beta1, (double)o->steps), c2 = sqrt(1 - pow(q->beta2, (double)o->steps)), decay = 1 - lr * decay_of(q, p);
-    float *m = s[0].data, *v = s[1].data, *most = s[2].data; // most: amsgrad only
-#pragma omp parallel for schedule(static)
-    for (int64_t k = 0; k < p->n; k++) {
-        const double g = p->grad[k], mk = q->beta1 * m[k] + (1 - q->beta1) * g, vk = q->beta2 * v[k] + (1 - q->beta2) * g * g;
-        m[k] = (float)mk;
-        v[k] = (float)vk;
-        if (most && vk > most[k]) most[k] = (float)vk;
-        const double under = most ? most[k] : vk;
-        p->value[k] = (float)(p->value[k] * decay - lr / c1 * mk / (sqrt(under) / c2 + q->eps));
-    }
+    const double g = (float)(t->p->grad[k] * t->scale);
+    t->p->grad[k] = 0;
+    return g;
+}
+
+/* AdamW (1711.05101), torch's order: decay the weight, update the moments, step. */
+static void adamw(const struct update *t)
+{
+    const struct optimizer_options *q = &t->o->options;
+    const double steps = (double)t->o->steps;
+    const struct adamw_step step = {.beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps, .scale = t->scale, .decay = 1 - t->lr * decay_of(q, t->p),
+                                    .rate = t->lr / (1 - pow(q->beta1, steps)), .root = sqrt(1 - pow(q->beta2, steps))};
+    ops->adamw(t->p->value, t->slot[0].data, t->slot[1].data, t->slot[2].data, t->p->grad, t->p->n, &step);
 }
 
 /* torch.RMSprop: eps is added after the root; weight decay goes into the gradient. */
-static void rmsprop(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+static void rmsprop(const struct update *t)
 {
-    const struct optimizer_options *q = &o->options;
+    const struct optimizer_options *q = &t->o->options;
+    const struct optim_param *p = t->p;
+    const struct slot *s = t->slot;
     float *v = s[0].data, *buffer = q->momentum > 0 ? s[1].data : NULL, *mean = q->centered ? s[q->momentum > 0 ? 2 : 1].data : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < p->n; k++) {
-        const double g = p->grad[k] + decay_of(q, p) * p->value[k], vk = q->alpha * v[k] + (1 - q->alpha) * g * g;
+        const double g = take_grad(t, k) + decay_of(q, p) * p->value[k], vk = q->alpha * v[k] + (1 - q->alpha) * g * g;
         double around = 0;
         v[k] = (float)vk;
         if (mean) {
@@ -172,24 +175,32 @@ static void rmsprop(const struct optimizer *o, const struct optim_param *p, stru
             step += q->momentum * buffer[k];
             buffer[k] = (float)step;
         }
-        p->value[k] = (float)(p->value[k] - lr * step);
+        p->value[k] = (float)(p->value[k] - t->lr * step);
     }
 }
 
-static void sgd(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+static void sgd(const struct update *t)
 {
-    const struct optimizer_options *q = &o->options;
-    float *buffer = q->momentum > 0 ? s[0].data : NULL;
+    const struct optimizer_options *q = &t->o->options;
+    const struct optim_param *p = t->p;
+    float *buffer = q->momentum > 0 ? t->slot[0].data : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < p->n; k++) {
-        double g = p->grad[k] + decay_of(q, p) * p->value[k];
+        double g = take_grad(t, k) + decay_of(q, p) * p->value[k];
         if (buffer) {
-            const double b = o->steps == 1 ? g : q->momentum * buffer[k] + g;
+            const double b = t->o->steps == 1 ? g : q->momentum * buffer[k] + g;
             buffer[k] = (float)b;
             g = q->nesterov ? g + q->momentum * b : b;
         }
-        p->value[k] = (float)(p->value[k] - lr * g);
+        p->value[k] = (float)(p->value[k] - t->lr * g);
     }
+}
+
+/* For updates that are built in the gradient's place. */
+static float *scaled_grad(const struct update *t)
+{
+    for (int64_t k = 0; k < t->p->n; k++) t->p->grad[k] = (float)(t->p->grad[k] * t->scale);
+    return t->p->grad;
 }
 
 static double rms(const float *x, int64_t n)
@@ -200,15 +211,19 @@ static double rms(const float *x, int64_t n)
 }
 
 /* Adafactor (1804.04235) as transformers has it: factored second moment, update clipped by its RMS. The update is built in the gradient's place. */
-static void adafactor(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+static void adafactor(const struct update *t)
 {
-    const struct optimizer_options *q = &o->options;
+    const struct optimizer_options *q = &t->o->options;
+    const struct optimizer *o = t->o;
+    const struct optim_param *p = t->p;
+    const struct slot *s = t->slot;
+    double lr = t->lr;
     const double b2 = 1 - pow((double)o->steps, q->decay_rate);
     const int64_t columns = p->n_dim > 1 ? p->dim[p->n_dim - 1] : p->n, rows = p->n / columns;
     const bool factored = p->n_dim > 1;
     if (q->relative_step) lr = fmin(q->warmup_init ? 1e-6 * (double)o->steps : 1e-2, 1 / sqrt((double)o->steps));
     if (q->scale_parameter) lr *= fmax(q->eps2, rms(p->value, p->n));
-    float *u = p->grad;
+    float *u = scaled_grad(t);
     if (factored) {
         float *row = s[0].data, *column = s[1].data;
         double row_mean = 0;
@@ -241,17 +256,20 @@ static void adafactor(const struct optimizer *o, const struct optim_param *p, st
             m[k] = (float)step;
         }
         p->value[k] = (float)(p->value[k] * decay - step);
+        u[k] = 0;
     }
 }
 
 /* Adafactor as torch has it: the step is min(lr, 1/sqrt(t)) max(eps2, RMS(p)), eps1 a floor under the second moment's root, and lr alone decays. */
-static void torch_adafactor(const struct optimizer *o, const struct optim_param *p, struct slot *s, double lr)
+static void torch_adafactor(const struct update *t)
 {
-    const struct optimizer_options *q = &o->options;
-    const double t = (double)o->steps, fresh = pow(t, q->decay_rate), step = fmax(q->eps2, rms(p->value, p->n)) * fmin(lr, 1 / sqrt(t)), floor2 = q->eps1 * q->eps1;
+    const struct optimizer_options *q = &t->o->options;
+    const struct optim_param *p = t->p;
+    const struct slot *s = t->slot;
+    const double steps = (double)t->o->steps, lr = t->lr, fresh = pow(steps, q->decay_rate), step = fmax(q->eps2, rms(p->value, p->n)) * fmin(lr, 1 / sqrt(steps)), floor2 = q->eps1 * q->eps1;
     const double decay = 1 - lr * decay_of(q, p);
     const int64_t columns = p->n_dim > 1 ? p->dim[p->n_dim - 1] : p->n, rows = p->n / columns;
-    float *u = p->grad, *row = s[0].data, *column = s[1].data;
+    float *u = scaled_grad(t), *row = s[0].data, *column = s[1].data;
     if (p->n_dim > 1) {
         double row_mean = 0;
         for (int64_t r = 0; r < rows; r++) {
@@ -272,15 +290,18 @@ static void torch_adafactor(const struct optimizer *o, const struct optim_param 
         }
     }
     const double clip = fmax(1, rms(u, p->n) / q->clip_threshold);
-    for (int64_t k = 0; k < p->n; k++) p->value[k] = (float)(p->value[k] * decay - step / clip * u[k]);
+    for (int64_t k = 0; k < p->n; k++) {
+        p->value[k] = (float)(p->value[k] * decay - step / clip * u[k]);
+        u[k] = 0;
+    }
 }
 
-void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr)
+void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr, double scale)
 {
-    static void (*const update[])(const struct optimizer *, const struct optim_param *, struct slot *, double) = {adamw, rmsprop, sgd, adafactor, torch_adafactor};
+    static void (*const update[])(const struct update *) = {adamw, rmsprop, sgd, adafactor, torch_adafactor};
     BUG_ON(n != o->n, "optimizer of %lld parameters got %lld", (long long)o->n, (long long)n);
     o->steps++;
-    for (int64_t i = 0; i < n; i++) update[o->options.kind](o, &p[i], o->slot[i], lr);
+    for (int64_t i = 0; i < n; i++) update[o->options.kind](&(struct update){o, &p[i], o->slot[i], lr, scale});
 }
 
 int64_t optimizer_state_count(const struct optimizer *o)

@@ -38,11 +38,12 @@ int optimizer_create(struct optimizer **out, const struct optimizer_options *o, 
 void optimizer_free(struct optimizer *o);
 /* sqrt of the sum of squares over all gradients, f64, in a fixed order. */
 double optimizer_grad_norm(const struct optim_param *p, int64_t n);
-/* torch's clip_grad_norm_: gradients *= min(1, max_norm / (norm + 1e-6)). */
-void optimizer_clip(const struct optim_param *p, int64_t n, double norm, double max_norm);
+/* What torch's clip_grad_norm_ multiplies gradients with: min(1, max_norm / (norm + 1e-6)). */
+double optimizer_clip_scale(double norm, double max_norm);
 /* The nearest point of the ball: values *= min(1, bound / norm), norm over all parameters, which it returns (of before). */
 double optimizer_project(const struct optim_param *p, int64_t n, double bound);
-void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr);
+/* Gradients are multiplied by scale on the way, and left zero. */
+void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr, double scale);
 /* The state as named arrays ("exp_avg.0", ...) and the step count, for checkpoints. */
 int64_t optimizer_state_count(const struct optimizer *o);
 void optimizer_state_at(const struct optimizer *o, int64_t i, char name[64], float **data, int64_t *n);

@@ -107,9 +107,9 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
     const double start = clock_seconds();
     result->grad_norm = optimizer_grad_norm(r->param, r->n_param);
     if (!isfinite(result->grad_norm) || !isfinite(result->stats.loss)) return step_refuse(r, "", result->stats.loss, result->grad_norm, err);
-    if (r->config->max_grad_norm > 0) optimizer_clip(r->param, r->n_param, result->grad_norm, r->config->max_grad_norm);
+    const double scale = r->config->max_grad_norm > 0 ? optimizer_clip_scale(result->grad_norm, r->config->max_grad_norm) : 1;
     result->learning_rate = r->config->lr * schedule_factor(&r->schedule, r->step, r->total_steps);
-    optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate);
+    optimizer_step(r->optimizer, r->param, r->n_param, result->learning_rate, scale);
     if (r->config->param_bound > 0) result->param_norm = optimizer_project(r->param, r->n_param, r->config->param_bound);
     policy_params_changed(r->policy);
     result->timing.optimizer = clock_seconds() - start;
@@ -134,7 +134,6 @@ static int descend(struct run *r, struct step_result *result, sail_err *err)
 {
     result->scale = loss_scale(r);
     batch_count_won(&r->batch);
-    policy_zero_grad(r->policy);
     int rc = objective_coupling(r->objective, &r->params) <= COUPLE_GROUP ? train_fused(r, result, err) : train_two_pass(r, result, err);
     if (rc) return rc;
     step_measure(r, result);

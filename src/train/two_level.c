@@ -143,8 +143,8 @@ int two_level_learn(struct run *r, struct step_result *result, sail_err *err)
     if (!due(r)) return SAIL_OK;
     const double norm = optimizer_grad_norm(t->param, t->n_param), lr = c->reward_lr > 0 ? c->reward_lr : c->lr;
     if (!isfinite(norm) || !isfinite(s->loss)) return step_refuse(r, " of the reward model", s->loss, norm, err);
-    if (c->max_grad_norm > 0) optimizer_clip(t->param, t->n_param, norm, c->max_grad_norm);
-    optimizer_step(t->optimizer, t->param, t->n_param, lr * schedule_factor(&r->schedule, r->step, r->total_steps));
+    const double scale = c->max_grad_norm > 0 ? optimizer_clip_scale(norm, c->max_grad_norm) : 1;
+    optimizer_step(t->optimizer, t->param, t->n_param, lr * schedule_factor(&r->schedule, r->step, r->total_steps), scale);
     policy_params_changed(t->reward);
     return SAIL_OK;
 }

@@ -52,8 +52,8 @@ static bool product_check(const struct setting *s, bool backward, int i, enum dt
     float *bias = with_bias ? values(s, DTYPE_F32, ny, 1) : NULL;
     struct twin y = twin_make(s, yt, m * ldy);
     float alpha = s->integers ? 2 : 0.37f;
-    assert_ok(ops->weight_prepare(&w, s->t, backward ? WEIGHT_BWD : WEIGHT_FWD, err));
-    assert_ok(ref.weight_prepare(&wr, s->t, backward ? WEIGHT_BWD : WEIGHT_FWD, err));
+    assert_ok(ops->weight_prepare(&w, s->t, err));
+    assert_ok(ref.weight_prepare(&wr, s->t, err));
     if (refresh) { // the source changes under the layouts
         for (int p = 0; p < w.n_part; p++) value_set((void *)w.part[p].data, w.part[p].dtype, 0, s->integers ? 5 : 2.5);
         ops->weight_refresh(&w);
@@ -90,10 +90,10 @@ static bool check_weight_release(const struct setting *s)
 {
     struct weight w = make_weight(s, 1, (int64_t[]){8}, 8, (enum dtype[]){DTYPE_F32}, 1);
     ops->weight_release(&w); // never prepared
-    assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
+    assert_ok(ops->weight_prepare(&w, s->t, err));
     ops->weight_release(&w);
     ops->weight_release(&w);
-    return !w.pack_fwd && !w.pack_bwd;
+    return !w.pack;
 }
 static bool check_linear_fwd(const struct setting *s) { return products_check(s, false, false); }
 static bool check_linear_bwd_x(const struct setting *s) { return products_check(s, true, false); }
@@ -137,7 +137,7 @@ static bool check_embed_fwd(const struct setting *s)
         struct weight w = make_weight(s, 1, (int64_t[]){50}, 37, type + i, 1);
         int32_t *ids = indices(s, 29, 50);
         struct twin y = twin_make(s, DTYPE_F32, 29 * 37);
-        assert_ok(ops->weight_prepare(&w, s->t, 0, err));
+        assert_ok(ops->weight_prepare(&w, s->t, err));
         ops->embed_fwd(y.fast, &w, ids, 29, i ? 1 : 1.5f);
         ref.embed_fwd(y.ref, &w, ids, 29, i ? 1 : 1.5f);
         ops->weight_release(&w);
@@ -441,8 +441,8 @@ static bool check_head_fwd(const struct setting *s)
         void *h = values(s, s->t, n * ldh + 1, 1);
         int32_t *target = indices(s, n, v);
         struct twin logp = twin_make(s, DTYPE_F32, n), lse = twin_make(s, DTYPE_F32, n), square = twin_make(s, DTYPE_F32, n);
-        assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD, err));
-        assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD, err));
+        assert_ok(ops->weight_prepare(&w, s->t, err));
+        assert_ok(ref.weight_prepare(&wr, s->t, err));
         ops->head_fwd(logp.fast, lse.fast, i % 2 ? NULL : square.fast, h, s->t, ldh, &w, target, n, head_case[i].softcap, head_case[i].scale);
         ref.head_fwd(logp.ref, lse.ref, i % 2 ? NULL : square.ref, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
         ops->weight_release(&w);
@@ -464,8 +464,8 @@ static bool check_head_bwd(const struct setting *s)
         int32_t *target = indices(s, n, v);
         float *coef = values(s, DTYPE_F32, n, 1), *lse = guarded_make(s, DTYPE_F32, n), *logp = guarded_make(s, DTYPE_F32, n);
         struct twin dh = twin_make(s, DTYPE_F32, n * c), dw = twin_make(s, DTYPE_F32, v * c);
-        assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
-        assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ops->weight_prepare(&w, s->t, err));
+        assert_ok(ref.weight_prepare(&wr, s->t, err));
         ref.head_fwd(logp, lse, NULL, h, s->t, ldh, &wr, target, n, head_case[i].softcap, head_case[i].scale);
         ops->head_bwd(dh.fast, i == 1 ? NULL : dw.fast, h, s->t, ldh, &w, target, lse, coef, n, head_case[i].softcap,
                       head_case[i].scale);
@@ -490,10 +490,10 @@ static bool check_head_kl_bwd_acc(const struct setting *s)
         int32_t *target = indices(s, n, v);
         float *coef = values(s, DTYPE_F32, n, 1), *lse = guarded_make(s, DTYPE_F32, n), *ref_lse = guarded_make(s, DTYPE_F32, n), *logp = guarded_make(s, DTYPE_F32, n);
         struct twin kl = twin_make(s, DTYPE_F32, n), dh = twin_make(s, DTYPE_F32, n * c), dw = twin_make(s, DTYPE_F32, v * c);
-        assert_ok(ops->weight_prepare(&w, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
-        assert_ok(ops->weight_prepare(&u2, s->t, WEIGHT_FWD, err));
-        assert_ok(ref.weight_prepare(&wr, s->t, WEIGHT_FWD | WEIGHT_BWD, err));
-        assert_ok(ref.weight_prepare(&ur, s->t, WEIGHT_FWD, err));
+        assert_ok(ops->weight_prepare(&w, s->t, err));
+        assert_ok(ops->weight_prepare(&u2, s->t, err));
+        assert_ok(ref.weight_prepare(&wr, s->t, err));
+        assert_ok(ref.weight_prepare(&ur, s->t, err));
         const float cap = head_case[i].softcap, scale = head_case[i].scale;
         ref.head_fwd(logp, lse, NULL, h, s->t, ldh, &wr, target, n, cap, scale);
         ref.head_fwd(logp, ref_lse, NULL, other, s->t, ldr, &ur, target, n, cap, scale);
@@ -576,6 +576,46 @@ static bool check_add_acc(const struct setting *s)
         ops->add_acc(y.fast, x, s->t, n, -1.5f);
         ref.add_acc(y.ref, x, s->t, n, -1.5f);
         same = same && twin_same(s, "add_acc", y, 8 * u, 0);
+    }
+    return same;
+}
+
+static bool check_square_sum(const struct setting *s)
+{
+    bool same = true;
+    for (int64_t n = 0; n < 50000; n = 9 * n + 5) {
+        float *x = values(s, DTYPE_F32, n, 1);
+        const double fast = ops->square_sum(x, n), want = ref.square_sum(x, n);
+        if (!s->integers && s->t == DTYPE_F32 && n > 30) { // any number of threads, the same bits
+            backend_threads(3);
+            same = same && ops->square_sum(x, n) == fast;
+            backend_threads(1);
+            same = same && ops->square_sum(x, n) == fast;
+            backend_threads(0);
+        }
+        same = same && fabs(fast - want) <= (s->integers ? 0 : 4e-16 * (double)(n + 1) * want);
+    }
+    return same;
+}
+
+static bool check_adamw(const struct setting *s)
+{
+    const struct adamw_step step = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .scale = 0.3, .decay = 0.999, .rate = 0.02, .root = 0.2};
+    bool same = true;
+    for (int k = 0; k < 6; k++) { // some and many, with the largest moment and without
+        const int64_t n = k % 3 == 0 ? 1 : k % 3 == 1 ? 77 : 40007;
+        struct twin value = twin_make(s, DTYPE_F32, n), m = twin_make(s, DTYPE_F32, n), v = twin_make(s, DTYPE_F32, n), most = twin_make(s, DTYPE_F32, n), grad = twin_make(s, DTYPE_F32, n);
+        for (int64_t i = 0; i < n; i++) { // second moments are not negative
+            value_set(v.fast, DTYPE_F32, i, fabs(value_at(v.ref, DTYPE_F32, i)));
+            value_set(v.ref, DTYPE_F32, i, fabs(value_at(v.ref, DTYPE_F32, i)));
+            value_set(most.fast, DTYPE_F32, i, fabs(value_at(most.ref, DTYPE_F32, i)));
+            value_set(most.ref, DTYPE_F32, i, fabs(value_at(most.ref, DTYPE_F32, i)));
+        }
+        ops->adamw(value.fast, m.fast, v.fast, k < 3 ? NULL : most.fast, grad.fast, n, &step);
+        ref.adamw(value.ref, m.ref, v.ref, k < 3 ? NULL : most.ref, grad.ref, n, &step);
+        // f64 arithmetic: a rounding of the stored value apart at most, beside cancellation in the value's difference
+        same = same && twin_same(s, "adamw value", value, 4 * u, 4 * u) && twin_same(s, "adamw m", m, 2 * u, 2 * u) && twin_same(s, "adamw v", v, 2 * u, 2 * u) && twin_same(s, "adamw most", most, 2 * u, 2 * u);
+        for (int64_t i = 0; i < n; i++) same = same && value_at(grad.fast, DTYPE_F32, i) == 0 && value_at(grad.ref, DTYPE_F32, i) == 0;
     }
     return same;
 }
@@ -688,7 +728,7 @@ static void rows_do_not_depend_on_their_neighbours(void **state)
         struct weight w = make_weight(&s, 1, (int64_t[]){200}, 96, (enum dtype[]){DTYPE_F32}, 1);
         void *x = values(&s, s.t, 60 * 96, 1);
         float *all = guarded_make(&s, DTYPE_F32, 60 * 200), *one = guarded_make(&s, DTYPE_F32, 200);
-        assert_ok(ops->weight_prepare(&w, s.t, WEIGHT_FWD, err));
+        assert_ok(ops->weight_prepare(&w, s.t, err));
         ops->linear_fwd(all, DTYPE_F32, 200, x, s.t, 96, &w, NULL, 60, 1, false);
         for (int64_t r = 0; r < 60; r++) {
             ops->linear_fwd(one, DTYPE_F32, 200, (char *)x + (size_t)(r * 96) * dtype_size(s.t), s.t, 96, &w, NULL, 1, 1, false);

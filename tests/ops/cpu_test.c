@@ -75,8 +75,8 @@ static void products(enum dtype t, enum dtype wt, int64_t m, int64_t n_in, const
         w.n_out += parts[p];
     }
     r = w;
-    assert_ok(fast.weight_prepare(&w, t, WEIGHT_FWD | WEIGHT_BWD, err));
-    assert_ok(ref_weight_prepare(&r, t, WEIGHT_FWD | WEIGHT_BWD, err));
+    assert_ok(fast.weight_prepare(&w, t, err));
+    assert_ok(ref_weight_prepare(&r, t, err));
     const double bound = integers ? 0 : 4e-7 * sqrt((double)(n_in + w.n_out + m)) + (t == DTYPE_BF16 ? 2e-5 : 0);
     struct array x = make(t, m * n_in, 1, integers), dy = make(t, m * w.n_out, 2, integers), bias = make(DTYPE_F32, w.n_out, 3, integers);
     for (int out = 0; out < 2; out++)
@@ -103,7 +103,7 @@ static void products(enum dtype t, enum dtype wt, int64_t m, int64_t n_in, const
 
 static void all_products(void)
 {
-    static const int64_t one[] = {37}, three[] = {48, 5, 16}, wide[] = {130};
+    static const int64_t one[] = {37}, three[] = {48, 5, 16}, wide[] = {130}, deep[] = {2100}; // deep: its backward product is summed in two ranges
     for (int integers = 0; integers < 2; integers++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
             const enum dtype t = bf16 ? DTYPE_BF16 : DTYPE_F32;
@@ -111,6 +111,7 @@ static void all_products(void)
             products(t, DTYPE_BF16, 17, 33, three, 3, false, integers);
             products(t, DTYPE_F16, 29, 64, wide, 1, false, integers);
             products(t, DTYPE_F32, 15, 21, one, 1, true, integers);
+            if (integers) products(t, DTYPE_BF16, 3, 45, deep, 1, false, true); // the bound is for short sums
             products(t, DTYPE_F32, 0, 8, one, 1, false, integers);
         }
 }
@@ -162,8 +163,8 @@ static void head(enum dtype t, float softcap)
     const int64_t n = 231, c = 20, vocab = 531;
     struct array data = make(DTYPE_F32, vocab * c, 9, false), h = make(t, n * c, 2, false), coef = make(DTYPE_F32, n, 3, false);
     struct weight w = {.n_part = 1, .n_in = c, .n_out = vocab, .part = {{.data = data.data, .dtype = DTYPE_F32, .n_out = vocab, .ld = c}}}, r = w;
-    assert_ok(fast.weight_prepare(&w, t, WEIGHT_FWD | WEIGHT_BWD, err));
-    assert_ok(ref_weight_prepare(&r, t, WEIGHT_FWD | WEIGHT_BWD, err));
+    assert_ok(fast.weight_prepare(&w, t, err));
+    assert_ok(ref_weight_prepare(&r, t, err));
     int32_t target[231];
     for (int i = 0; i < 231; i++) target[i] = (i * 37) % 531;
     struct array lp = make(DTYPE_F32, n, 0, false), lse = copy_of(&lp), lp2 = copy_of(&lp), lse2 = copy_of(&lp), sq = copy_of(&lp), sq2 = copy_of(&lp);
@@ -254,7 +255,7 @@ static void rows_do_not_depend_on_their_neighbours(void **state)
     (void)state;
     struct array data = make(DTYPE_F32, 96 * 50, 1, false), x = make(DTYPE_BF16, 40 * 50, 2, false), all = make(DTYPE_F32, 40 * 96, 0, false), one = make(DTYPE_F32, 96, 0, false);
     struct weight w = {.n_part = 1, .n_in = 50, .n_out = 96, .part = {{.data = data.data, .dtype = DTYPE_F32, .n_out = 96, .ld = 50}}};
-    assert_ok(fast.weight_prepare(&w, DTYPE_BF16, WEIGHT_FWD, err));
+    assert_ok(fast.weight_prepare(&w, DTYPE_BF16, err));
     fast.linear_fwd(all.data, DTYPE_F32, 96, x.data, DTYPE_BF16, 50, &w, NULL, 40, 1, false);
     for (int i = 0; i < 40; i++) {
         fast.linear_fwd(one.data, DTYPE_F32, 96, x.data + i * 100, DTYPE_BF16, 50, &w, NULL, 1, 1, false);
@@ -272,8 +273,8 @@ static void a_broken_operation_is_seen(void **state)
     assert_true(backend_break("linear_bwd_x"));
     struct array data = make(DTYPE_F32, 32 * 8, 1, true), dy = make(DTYPE_F32, 4 * 32, 2, true), dx = make(DTYPE_F32, 4 * 8, 0, false), want = copy_of(&dx);
     struct weight w = {.n_part = 1, .n_in = 8, .n_out = 32, .part = {{.data = data.data, .dtype = DTYPE_F32, .n_out = 32, .ld = 8}}}, r = w;
-    assert_ok(ops->weight_prepare(&w, DTYPE_F32, WEIGHT_BWD, err));
-    assert_ok(ref_weight_prepare(&r, DTYPE_F32, WEIGHT_BWD, err));
+    assert_ok(ops->weight_prepare(&w, DTYPE_F32, err));
+    assert_ok(ref_weight_prepare(&r, DTYPE_F32, err));
     ops->linear_bwd_x(dx.data, DTYPE_F32, 8, dy.data, DTYPE_F32, 32, &w, 4, 1, false);
     ref_linear_bwd_x(want.data, DTYPE_F32, 8, dy.data, DTYPE_F32, 32, &r, 4, 1, false);
     assert_memory_not_equal(dx.data, want.data, 4 * 8 * 4);

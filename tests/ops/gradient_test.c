@@ -248,7 +248,7 @@ static void head(void **state)
         memset(base, 0, T * C * sizeof *base); // dh is written, dw is added to
         memcpy(base + T * C, grad + T * C, V * C * sizeof *base);
         widened(all, x, SIZE);
-        assert_ok(ref.weight_prepare(&w, DTYPE_F32, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ref.weight_prepare(&w, DTYPE_F32, err));
         ref.head_fwd(logp, lse, NULL, x, DTYPE_F32, C, &w, target, T, (float)c.softcap, 0.5f);
         ref.head_bwd(grad, grad + T * C, x, DTYPE_F32, C, &w, target, lse, coef, T, (float)c.softcap, 0.5f);
         for (int t = 0; t < T; t++) value += (double)coef[t] * logp[t];
@@ -301,8 +301,8 @@ static void head_kl(void **state)
         struct weight wr = {.n_part = 1, .n_out = V, .n_in = C, .part = {{y + T * C, DTYPE_F32, V, C, false}}};
         memcpy(base, grad, sizeof base); // both are added to
         widened(all, x, SIZE);
-        assert_ok(ref.weight_prepare(&w, DTYPE_F32, WEIGHT_FWD | WEIGHT_BWD, err));
-        assert_ok(ref.weight_prepare(&wr, DTYPE_F32, WEIGHT_FWD, err));
+        assert_ok(ref.weight_prepare(&w, DTYPE_F32, err));
+        assert_ok(ref.weight_prepare(&wr, DTYPE_F32, err));
         ref.head_fwd(logp, lse, NULL, x, DTYPE_F32, C, &w, target, T, (float)c.softcap, 0.5f);
         ref.head_fwd(logp, other, NULL, y, DTYPE_F32, C, &wr, target, T, (float)c.softcap, 0.5f);
         ref.head_kl_bwd_acc(kl, grad, grad + T * C, x, DTYPE_F32, C, &w, lse, y, C, &wr, other, coef, T, (float)c.softcap, 0.5f);
@@ -341,7 +341,7 @@ static void adjoint_of_products(void **state)
               *moved = zeros(m * out);
         struct weight w = {
             .n_part = 1, .n_out = out, .n_in = in, .part = {{weights, DTYPE_F32, out, transposed ? out : in, transposed}}};
-        assert_ok(ref.weight_prepare(&w, DTYPE_F32, WEIGHT_FWD | WEIGHT_BWD, err));
+        assert_ok(ref.weight_prepare(&w, DTYPE_F32, err));
         ref.linear_fwd(y, DTYPE_F32, out, x, DTYPE_F32, in, &w, NULL, m, 0.5f, false);
         ref.linear_fwd(moved, DTYPE_F32, out, x, DTYPE_F32, in, &w, bias, m, 0.5f, false);
         ref.linear_bwd_x(dx, DTYPE_F32, in, dy, DTYPE_F32, out, &w, m, 0.5f, false);
@@ -366,7 +366,7 @@ static void adjoint_of_lookups_and_turns(void **state)
           *dx = zeros(rows * c);
     int32_t *ids = indices(&plain, n, rows);
     struct weight w = {.n_part = 1, .n_out = rows, .n_in = c, .part = {{table, DTYPE_F32, rows, c, false}}};
-    assert_ok(ref.weight_prepare(&w, DTYPE_F32, 0, err));
+    assert_ok(ref.weight_prepare(&w, DTYPE_F32, err));
     ref.embed_fwd(y, &w, ids, n, 1.5f);
     ref.embed_bwd(dw, dy, ids, n, c, 1.5f);
     assert_near(inner(table, dw, rows * c), inner(y, dy, n * c), 1e-5, 0);

@@ -40,6 +40,11 @@ FN void TILE_NAME(tile)(const struct gemm *g, int mr, int np, const char *a, con
     const int64_t row = g->row, step = g->step, panel = g->panel;
     vf acc[MR * 2 > 8 ? MR * 2 : 8];
     const char *at[(MR + 2) / 3];
+    if (g->accumulate) { // what the sums will be added to is on its way while they are made
+        const size_t size = g->ct == DTYPE_F32 ? 4 : 2;
+        for (int i = 0; i < mr; i++)
+            for (size_t j = 0; j < (size_t)columns * size; j += 64) __builtin_prefetch(c + (size_t)(i * g->ldc) * size + j, 1);
+    }
     UNROLL
     for (int i = 0; i < mr * np * 2; i++) acc[i] = (vf){0};
     UNROLL

@@ -7,8 +7,8 @@ enum { TILE_LOGITS = 2 << 20, FWD_ROWS = 256 };
 
 static int64_t tile_rows(int64_t n)
 {
-    const int64_t most = TILE_LOGITS / PACK_RANGE;
-    return n < most ? n : most;
+    const int64_t most = TILE_LOGITS / PACK_RANGE, tiles = (n + most - 1) / most;
+    return n ? (n + tiles - 1) / tiles : 0; // of equal height: each makes the backward panels again
 }
 
 /* z (m, to - from) f32 = scale h W[from .. to]^T */
@@ -16,7 +16,7 @@ static void tile_logits(float *z, const void *h, enum dtype t, int64_t ldh, cons
                         int64_t to, float scale)
 {
     struct product q = {.y = z, .yt = DTYPE_F32, .ldy = to - from, .x = h, .xt = t, .ldx = ldh, .m = m, .alpha = scale};
-    pack_product(w->pack_fwd, &q, from, to);
+    pack_forward(w->pack, &q, from, to);
 }
 
 /* Log-sum-exp of one row so far: sums of exp(z - max) and of its square, and the target's logit once it was met. */
@@ -63,7 +63,7 @@ static void fwd_share(struct tally *tally, const char *a, int64_t row, const str
                          .ct = DTYPE_F32,
                          .ldc = n,
                          .alpha = scale};
-        g.k = p->units == UNITS_PAIR ? (p->n_in + 1) / 2 : p->n_in;
+        g.k = units_deep(p->units, p->n_in);
         g.b = p->panels + v / nr * g.panel;
         k->gemm[p->units](&g);
         for (int64_t r = 0; r < m; r++) {
@@ -77,9 +77,9 @@ static void fwd_share(struct tally *tally, const char *a, int64_t row, const str
 void cpu_head_fwd(float *logp, float *lse, float *square, const void *h, enum dtype t, int64_t ldh, const struct weight *w,
                   const int32_t *target, int64_t n, float softcap, float scale)
 {
-    const struct pack *p = w->pack_fwd;
+    const struct pack *p = w->pack;
     const int team = backend_thread_count();
-    BUG_ON(!p, "the head's weight is not prepared for the forward product");
+    BUG_ON(!p, "the head's weight is not prepared for products");
     for (int64_t r = 0; r < n; r++)
         BUG_ON(target[r] < 0 || target[r] >= w->n_out, "token %d of a vocabulary of %lld", target[r], (long long)w->n_out);
     for (int64_t r0 = 0; r0 < n; r0 += FWD_ROWS) {
@@ -132,7 +132,7 @@ void cpu_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh
 {
     const int64_t most = tile_rows(n), c = w->n_in;
     const enum dtype dt = w->compute;
-    BUG_ON(!w->pack_fwd || !w->pack_bwd, "the head's weight is not prepared for both products");
+    BUG_ON(!w->pack, "the head's weight is not prepared for products");
     float *z = scratch(SCRATCH_C, (size_t)(most * PACK_RANGE) * sizeof *z);
     char *dz = scratch(SCRATCH_D, (size_t)(most * PACK_RANGE) * sizeof(float));
     for (int64_t r0 = 0; r0 < n; r0 += most) {
@@ -151,7 +151,7 @@ void cpu_head_bwd(float *dh, float *dw, const void *h, enum dtype t, int64_t ldh
                                 .m = m,
                                 .alpha = 1,
                                 .accumulate = v > 0};
-            pack_product(w->pack_bwd, &q, v, to);
+            pack_backward(w->pack, &q, v, to);
             if (dw) cpu_linear_bwd_w(dw + v * c, dz, dt, to - v, rows, t, ldh, to - v, c, m, 1, false);
         }
     }
@@ -185,7 +185,7 @@ void cpu_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dt
 {
     const int64_t most = tile_rows(n), c = w->n_in;
     const enum dtype dt = w->compute;
-    BUG_ON(!w->pack_fwd || !w->pack_bwd || !ref_w->pack_fwd, "the heads' weights are not prepared for their products");
+    BUG_ON(!w->pack || !ref_w->pack, "the heads' weights are not prepared for products");
     BUG_ON(ref_w->n_out != w->n_out, "vocabularies of %lld and %lld", (long long)w->n_out, (long long)ref_w->n_out);
     float *z = scratch(SCRATCH_C, (size_t)(2 * most * PACK_RANGE) * sizeof *z), *zr = z + most * PACK_RANGE;
     double *total = scratch(SCRATCH_E, (size_t)most * sizeof *total);
@@ -200,7 +200,7 @@ void cpu_head_kl_bwd_acc(float *kl, float *dh, float *dw, const void *h, enum dt
             tile_logits(zr, others, t, ldr, ref_w, m, v, to, scale);
             tile_kl(dz, dt, total, z, lse + r0, zr, ref_lse + r0, coef + r0, m, to - v, softcap, scale);
             struct product q = {.y = dh + r0 * c, .yt = DTYPE_F32, .ldy = c, .x = dz, .xt = dt, .ldx = to - v, .m = m, .alpha = 1, .accumulate = true};
-            pack_product(w->pack_bwd, &q, v, to);
+            pack_backward(w->pack, &q, v, to);
             if (dw) cpu_linear_bwd_w(dw + v * c, dz, dt, to - v, rows, t, ldh, to - v, c, m, 1, false);
         }
         for (int64_t r = 0; r < m; r++) kl[r0 + r] = (float)total[r];

@@ -43,8 +43,13 @@ struct kernels {
     void (*widen)(float *y, const void *x, enum dtype xt, int64_t n);   // F32, BF16, F16 -> f32
     void (*narrow)(void *y, const float *x, int64_t n);                 // f32 -> bf16
     void (*zip)(void *y, const void *even, const void *odd, int64_t n); // two bf16 rows -> pairs; odd NULL: zeros
+    /* m rows of x as units of a product's depth, in blocks of `width` columns: unit u of block b is at out + b block + 4 u width. Pairs: a unit is two bf16
+     * rows; else one, in f32. Zeros beyond the last row and column. */
+    void (*tiles)(char *out, int64_t block, int64_t width, const void *x, enum dtype t, int64_t ld, int64_t m, int64_t n, bool pair);
     /* y[k][n] = x[n][k], four-byte units, strides in units. */
     void (*transpose)(void *y, int64_t ldy, const void *x, int64_t ldx, int64_t n, int64_t k);
+    /* nr by nr values from a panel whose columns are rows of W to one whose columns are columns of W. */
+    void (*turn_tile[UNITS_COUNT])(void *y, const void *x);
 
     void (*axpy)(void *y, enum dtype yt, const void *x, enum dtype xt, int64_t n, float alpha, bool accumulate); // y (+)= alpha x
     void (*column_sum)(float *db, const void *dy, enum dtype t, int64_t ld, int64_t m, int64_t n);
@@ -82,6 +87,8 @@ struct kernels {
      * value, or one a column. */
     void (*attn_grad)(float *s, float *p, const float *dp, int64_t n, float softcap, const float *lse, const float *delta,
                       bool per_column);
+    double (*square_sum)(const float *x, int64_t n);
+    void (*adamw)(float *value, float *m, float *v, float *most, float *grad, int64_t n, const struct adamw_step *step);
     float (*dot)(const void *x, enum dtype xt, const void *y, enum dtype yt, int64_t n);
 };
 
@@ -90,10 +97,13 @@ extern const struct kernels kernels_portable, kernels_avx2, kernels_avx512, kern
 
 /* How values of `compute` meet in a product on this processor. */
 enum units units_of(enum dtype compute);
-/* Bytes of the panels of a (n, k) matrix, k in values; their stride. */
+/* Units of k values; bytes of a panel so deep. */
+int64_t units_deep(enum units u, int64_t k);
 int64_t panel_bytes(enum units u, int64_t k);
 
 /* Part `part` of `parts` of a product; all parts together are the whole. */
 void gemm_part(const struct gemm *g, enum units u, int part, int parts);
+/* The same without B: *own gets the part's rows and columns, *panel its first panel. False: nothing. */
+bool gemm_share(struct gemm *own, int64_t *panel, const struct gemm *g, int part, int parts);
 
 #endif

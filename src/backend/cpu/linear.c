@@ -33,44 +33,101 @@ const char *rows_as_units(const void *x, enum dtype xt, int64_t ldx, int64_t m, 
     return copy;
 }
 
-void pack_product(const struct pack *p, const struct product *q, int64_t from, int64_t to)
+static struct gemm gemm_of(const struct product *q)
 {
-    BUG_ON(from % PACK_RANGE || (to % PACK_RANGE && to != p->n_out), "a product with rows %lld to %lld of a weight",
-           (long long)from, (long long)to);
+    return (struct gemm){.step = 4, .m = q->m, .c = q->y, .ct = q->yt, .ldc = q->ldy, .alpha = q->alpha, .bias = q->bias, .accumulate = q->accumulate};
+}
+
+static void check_range(const struct pack *p, int64_t from, int64_t to)
+{
+    BUG_ON(from % PACK_RANGE || (to % PACK_RANGE && to != p->n_out), "a product with rows %lld to %lld of a weight", (long long)from, (long long)to);
+}
+
+void pack_forward(const struct pack *p, const struct product *q, int64_t from, int64_t to)
+{
+    check_range(p, from, to);
     if (q->m == 0 || from == to) return;
-    const int64_t nr = kernels()->nr, k = p->backward ? to - from : p->n_in;
-    struct gemm g = {.step = 4,
-                     .panel = panel_bytes(p->units, p->backward ? p->n_out : p->n_in),
-                     .m = q->m,
-                     .c = q->y,
-                     .ct = q->yt,
-                     .ldc = q->ldy,
-                     .alpha = q->alpha,
-                     .bias = q->bias,
-                     .accumulate = q->accumulate};
-    g.k = p->units == UNITS_PAIR ? (k + 1) / 2 : k;
-    g.n = p->backward ? p->n_in : to - from;
-    g.b = p->panels + (p->backward ? panel_bytes(p->units, from) : from / nr * g.panel);
-    g.a = rows_as_units(q->x, q->xt, q->ldx, q->m, k, p->compute, p->units, &g.row);
-    int team = backend_thread_count();
-#pragma omp parallel num_threads(team)
+    struct gemm g = gemm_of(q);
+    g.k = units_deep(p->units, p->n_in);
+    g.n = to - from;
+    g.panel = panel_bytes(p->units, p->n_in);
+    g.b = p->panels + from / kernels()->nr * g.panel;
+    g.a = rows_as_units(q->x, q->xt, q->ldx, q->m, p->n_in, p->compute, p->units, &g.row);
+#pragma omp parallel num_threads(backend_thread_count())
     gemm_part(&g, p->units, omp_get_thread_num(), omp_get_num_threads());
+}
+
+/* Panel `column` of W from rows from .. to, tile by tile. */
+static void panel_turn(char *out, const struct pack *p, int64_t column, int64_t from, int64_t to)
+{
+    const struct kernels *kernel = kernels();
+    const int64_t nr = kernel->nr, panel = panel_bytes(p->units, p->n_in), tile = panel_bytes(p->units, nr), left = panel - column * tile;
+    char *part = scratch(SCRATCH_B, (size_t)tile);
+    for (int64_t o = from; o < to; o += nr, out += tile) {
+        const char *x = p->panels + o / nr * panel + column * tile;
+        if (left < tile) { // W^T ends inside of the tile
+            memcpy(part, x, (size_t)left);
+            memset(part + left, 0, (size_t)(tile - left));
+            x = part;
+        }
+        kernel->turn_tile[p->units](out, x);
+    }
+}
+
+/* A part's panels, a few at a time that stay in the second cache; all of its rows meet them there. */
+static void backward_part(const struct gemm *g, const struct pack *p, int64_t from, int64_t to, int part, int parts)
+{
+    enum { CACHE = 512 << 10 };
+    const struct kernels *kernel = kernels();
+    const int64_t nr = kernel->nr;
+    int64_t first;
+    struct gemm own;
+    if (!gemm_share(&own, &first, g, part, parts)) return;
+    const int64_t columns = own.n, fit = CACHE / g->panel, group = nr * (fit < 1 ? 1 : fit);
+    char *turned = scratch(SCRATCH_OWN, (size_t)(group / nr * g->panel));
+    own.b = turned;
+    for (int64_t c = 0; c < columns; c += group) {
+        own.n = columns - c < group ? columns - c : group;
+        for (int64_t k = 0; k < own.n; k += nr) panel_turn(turned + k / nr * g->panel, p, first + (c + k) / nr, from, to);
+        kernel->gemm[p->units](&own);
+        own.c += (size_t)own.n * dtype_size(own.ct);
+    }
+}
+
+void pack_backward(const struct pack *p, const struct product *q, int64_t from, int64_t to)
+{
+    const int64_t nr = kernels()->nr, deepest = q->yt == DTYPE_F32 ? PACK_RANGE : to - from; // what is rounded to bf16 is summed at once
+    check_range(p, from, to);
+    if (q->m == 0 || from == to) return;
+    for (int64_t o = from, end; o < to; o = end) {
+        end = to - o < deepest ? to : o + deepest;
+        struct gemm g = gemm_of(q);
+        g.k = units_deep(p->units, end - o);
+        g.n = p->n_in;
+        g.panel = panel_bytes(p->units, (end - o + nr - 1) / nr * nr);
+        g.accumulate = q->accumulate || o > from;
+        g.a = rows_as_units((const char *)q->x + (size_t)(o - from) * dtype_size(q->xt), q->xt, q->ldx, q->m, end - o, p->compute, p->units, &g.row);
+#pragma omp parallel num_threads(backend_thread_count())
+        backward_part(&g, p, o, end, omp_get_thread_num(), omp_get_num_threads());
+    }
+}
+
+static const struct pack *pack_of(const struct weight *w)
+{
+    BUG_ON(!w->pack, "a weight of %lld x %lld is not prepared for products", (long long)w->n_out, (long long)w->n_in);
+    return w->pack;
 }
 
 void cpu_linear_fwd(void *y, enum dtype yt, int64_t ldy, const void *x, enum dtype xt, int64_t ldx, const struct weight *w,
                     const float *bias, int64_t m, float alpha, bool accumulate)
 {
-    BUG_ON(!w->pack_fwd, "a weight of %lld x %lld is not prepared for the forward product", (long long)w->n_out,
-           (long long)w->n_in);
-    pack_product(w->pack_fwd, &(struct product){y, yt, ldy, x, xt, ldx, bias, m, alpha, accumulate}, 0, w->n_out);
+    pack_forward(pack_of(w), &(struct product){y, yt, ldy, x, xt, ldx, bias, m, alpha, accumulate}, 0, w->n_out);
 }
 
 void cpu_linear_bwd_x(void *dx, enum dtype dxt, int64_t lddx, const void *dy, enum dtype dyt, int64_t lddy,
                       const struct weight *w, int64_t m, float alpha, bool accumulate)
 {
-    BUG_ON(!w->pack_bwd, "a weight of %lld x %lld is not prepared for the backward product", (long long)w->n_out,
-           (long long)w->n_in);
-    pack_product(w->pack_bwd, &(struct product){dx, dxt, lddx, dy, dyt, lddy, NULL, m, alpha, accumulate}, 0, w->n_out);
+    pack_backward(pack_of(w), &(struct product){dx, dxt, lddx, dy, dyt, lddy, NULL, m, alpha, accumulate}, 0, w->n_out);
 }
 
 /* ---------------------------------------------------------------- dw += alpha dy^T x */
@@ -81,30 +138,16 @@ struct deep {
     enum dtype dtype;
     int64_t ld, n;
 };
-
-/* Unit u of the depth (row u, or rows 2u and 2u + 1 of m) in blocks of `width` columns: out[block][unit][width]. */
-static void unit_pack(char *out, int64_t unit, int64_t units, int64_t width, const struct deep *d, int64_t u, int64_t m,
-                      bool pair)
-{
-    const int64_t blocks = (d->n + width - 1) / width;
-    const size_t bytes = (size_t)width * 4;
-    float *row = scratch(SCRATCH_OWN, (size_t)blocks * bytes);
-    const char *from = (const char *)d->data + (size_t)((pair ? 2 * u : u) * d->ld) * dtype_size(d->dtype);
-    memset(row + (blocks - 1) * width, 0, bytes);
-    if (pair)
-        kernels()->zip(row, from, 2 * u + 1 < m ? from + d->ld * 2 : NULL, d->n);
-    else
-        kernels()->widen(row, from, d->dtype, d->n);
-    for (int64_t b = 0; b < blocks; b++) memcpy(out + (size_t)(b * units + unit) * bytes, row + b * width, bytes);
-}
+static const void *deep_at(const struct deep *d, int64_t row) { return (const char *)d->data + (size_t)(row * d->ld) * dtype_size(d->dtype); }
 
 void cpu_linear_bwd_w(float *dw, const void *dy, enum dtype dyt, int64_t lddy, const void *x, enum dtype xt, int64_t ldx,
                       int64_t n_out, int64_t n_in, int64_t m, float alpha, bool transposed)
 {
-    enum { DEPTH = 256 }; // units at a time: both operands' blocks stay in the second and third cache
+    // units at a time: dw is read and written once for each, and the operands' blocks stay in the second and third cache
+    enum { DEPTH = 640, STRIP = 8 };
     const struct kernels *kernel = kernels();
     const bool pair = dyt == DTYPE_BF16 && xt == DTYPE_BF16 && kernel->gemm[UNITS_PAIR];
-    const int64_t units = pair ? (m + 1) / 2 : m, deepest = units < DEPTH ? units : DEPTH;
+    const int64_t units = pair ? (m + 1) / 2 : m, passes = (units + DEPTH - 1) / DEPTH, deepest = passes ? ((units + passes - 1) / passes + STRIP - 1) / STRIP * STRIP : 0;
     struct deep a = {dy, dyt, lddy, n_out}, b = {x, xt, ldx, n_in};
     if (transposed) {
         struct deep other = a;
@@ -114,8 +157,8 @@ void cpu_linear_bwd_w(float *dw, const void *dy, enum dtype dyt, int64_t lddy, c
     char *pa = scratch(SCRATCH_A, (size_t)((a.n + kernel->mr - 1) / kernel->mr * kernel->mr * deepest * 4));
     char *pb = scratch(SCRATCH_B, (size_t)((b.n + kernel->nr - 1) / kernel->nr * kernel->nr * deepest * 4));
 #pragma omp parallel num_threads(backend_thread_count())
-    for (int64_t u = 0; u < units; u += DEPTH) {
-        int64_t deep = units - u < DEPTH ? units - u : DEPTH;
+    for (int64_t u = 0; u < units; u += deepest) {
+        int64_t deep = units - u < deepest ? units - u : deepest;
         struct gemm g = {.a = pa,
                          .row = 4,
                          .step = kernel->mr * 4,
@@ -131,9 +174,10 @@ void cpu_linear_bwd_w(float *dw, const void *dy, enum dtype dyt, int64_t lddy, c
                          .alpha = alpha,
                          .accumulate = true};
 #pragma omp for
-        for (int64_t i = 0; i < deep; i++) {
-            unit_pack(pa, i, deep, kernel->mr, &a, u + i, m, pair);
-            unit_pack(pb, i, deep, kernel->nr, &b, u + i, m, pair);
+        for (int64_t i = 0; i < deep; i += STRIP) {
+            const int64_t row = (u + i) * (pair ? 2 : 1), most = STRIP * (pair ? 2 : 1), rows = m - row < most ? m - row : most;
+            kernel->tiles(pa + i * g.step, g.tile, kernel->mr, deep_at(&a, row), a.dtype, a.ld, rows, a.n, pair);
+            kernel->tiles(pb + i * kernel->nr * 4, g.panel, kernel->nr, deep_at(&b, row), b.dtype, b.ld, rows, b.n, pair);
         }
         gemm_part(&g, pair ? UNITS_PAIR : UNITS_F32, omp_get_thread_num(), omp_get_num_threads());
 #pragma omp barrier

@@ -44,47 +44,11 @@ static void panel_from_rows(const struct pack *p, const struct weight *w, int64_
     }
 }
 
-/* One unit of depth (a row of W, or two) of every panel: nr columns of it in each. */
-static void panels_from_row(const struct pack *p, const struct weight *w, int64_t unit)
-{
-    const struct kernels *kernel = kernels();
-    const int64_t nr = kernel->nr, wide = (p->n_in + nr - 1) / nr * nr, stride = panel_bytes(p->units, p->n_out);
-    float *values = scratch(SCRATCH_OWN, (size_t)(3 * wide) * sizeof *values), *even = values + wide, *odd = even + wide / 2,
-          *pair = even + wide;
-    const char *from = (const char *)values;
-    memset(values, 0, (size_t)(3 * wide) * sizeof *values);
-    size_t step = (size_t)nr * 4;
-    if (p->units == UNITS_PAIR) {
-        weight_row(w, 2 * unit, 0, p->n_in, values);
-        kernel->narrow(even, values, p->n_in);
-        if (2 * unit + 1 < p->n_out) {
-            weight_row(w, 2 * unit + 1, 0, p->n_in, values);
-            kernel->narrow(odd, values, p->n_in);
-        }
-        kernel->zip(pair, even, odd, wide);
-        from = (const char *)pair;
-    } else {
-        weight_row(w, unit, 0, p->n_in, values);
-        if (p->units == UNITS_BF16) {
-            kernel->narrow(even, values, wide);
-            from = (const char *)even;
-            step = (size_t)nr * 2;
-        }
-    }
-    for (int64_t c = 0; c * nr < wide; c++) memcpy(p->panels + c * stride + (size_t)unit * step, from + (size_t)c * step, step);
-}
-
 static void pack_fill(struct pack *p, const struct weight *w)
 {
     const int64_t nr = kernels()->nr, panels = (p->n_out + nr - 1) / nr, stride = panel_bytes(p->units, p->n_in);
-    const int64_t units = p->units == UNITS_PAIR ? (p->n_out + 1) / 2 : p->n_out;
-    if (!p->backward) {
 #pragma omp parallel for num_threads(backend_thread_count())
-        for (int64_t c = 0; c < panels; c++) panel_from_rows(p, w, c * nr, p->panels + c * stride);
-    } else {
-#pragma omp parallel for num_threads(backend_thread_count())
-        for (int64_t u = 0; u < units; u++) panels_from_row(p, w, u);
-    }
+    for (int64_t c = 0; c < panels; c++) panel_from_rows(p, w, c * nr, p->panels + c * stride);
 }
 
 static void pack_free(struct pack *p)
@@ -94,50 +58,33 @@ static void pack_free(struct pack *p)
     free(p);
 }
 
-static int pack_create(struct pack **out, const struct weight *w, bool backward, sail_err *err)
+int cpu_weight_prepare(struct weight *w, enum dtype compute, sail_err *err)
 {
+    int status = ref_weight_prepare(w, compute, err);
+    if (status != SAIL_OK) return status;
     struct pack *p = calloc(1, sizeof *p);
     if (!p) return err_memory(err, sizeof *p);
-    *p = (struct pack){
-        .compute = w->compute, .backward = backward, .n_out = w->n_out, .n_in = w->n_in, .units = units_of(w->compute)};
-    int64_t n = backward ? p->n_in : p->n_out, k = backward ? p->n_out : p->n_in, nr = kernels()->nr;
-    size_t bytes = (size_t)((n + nr - 1) / nr * panel_bytes(p->units, k));
+    *p = (struct pack){.compute = compute, .n_out = w->n_out, .n_in = w->n_in, .units = units_of(compute)};
+    const int64_t nr = kernels()->nr;
+    const size_t bytes = (size_t)((w->n_out + nr - 1) / nr * panel_bytes(p->units, w->n_in));
     p->panels = block_alloc(bytes);
     if (!p->panels) {
         free(p);
         return err_memory(err, bytes);
     }
     pack_fill(p, w);
-    *out = p;
-    return SAIL_OK;
-}
-
-int cpu_weight_prepare(struct weight *w, enum dtype compute, unsigned uses, sail_err *err)
-{
-    int status = ref_weight_prepare(w, compute, uses, err);
-    if (status != SAIL_OK) return status;
-    struct pack *fwd = NULL, *bwd = NULL;
-    if (uses & WEIGHT_FWD) status = pack_create(&fwd, w, false, err);
-    if (status == SAIL_OK && uses & WEIGHT_BWD) status = pack_create(&bwd, w, true, err);
-    if (status != SAIL_OK) {
-        pack_free(fwd);
-        return status;
-    }
-    w->pack_fwd = fwd;
-    w->pack_bwd = bwd;
+    w->pack = p;
     w->self_contained = true;
     return SAIL_OK;
 }
 
 void cpu_weight_refresh(struct weight *w)
 {
-    if (w->pack_fwd) pack_fill(w->pack_fwd, w);
-    if (w->pack_bwd) pack_fill(w->pack_bwd, w);
+    if (w->pack) pack_fill(w->pack, w);
 }
 
 void cpu_weight_release(struct weight *w)
 {
-    pack_free(w->pack_fwd);
-    pack_free(w->pack_bwd);
-    w->pack_fwd = w->pack_bwd = NULL;
+    pack_free(w->pack);
+    w->pack = NULL;
 }

@@ -1,8 +1,7 @@
 #include "backend/ref/ref.h"
 
-int ref_weight_prepare(struct weight *w, enum dtype compute, unsigned uses, sail_err *err)
+int ref_weight_prepare(struct weight *w, enum dtype compute, sail_err *err)
 {
-    (void)uses;
     int64_t n_out = 0;
     BUG_ON(w->n_part < 1 || w->n_part > WEIGHT_MAX_PARTS, "a weight of %d parts", w->n_part);
     BUG_ON(compute != DTYPE_F32 && compute != DTYPE_BF16, "products run in F32 or BF16, not %s", dtype_name(compute));
@@ -14,11 +13,11 @@ int ref_weight_prepare(struct weight *w, enum dtype compute, unsigned uses, sail
     }
     BUG_ON(n_out != w->n_out, "parts of a weight have %lld rows, not %lld", (long long)n_out, (long long)w->n_out);
     w->compute = compute;
-    w->pack_fwd = w->pack_bwd = NULL;
+    w->pack = NULL;
     w->self_contained = false;
     return SAIL_OK;
 }
 
 void ref_weight_refresh(struct weight *w) { (void)w; }
 
-void ref_weight_release(struct weight *w) { w->pack_fwd = w->pack_bwd = NULL; }
+void ref_weight_release(struct weight *w) { w->pack = NULL; }
