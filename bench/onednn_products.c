@@ -78,7 +78,7 @@ static void cell_open(struct cell *c)
     for (int i = 0; i < c->copies; i++) {
         sail_err err;
         c->w[i] = (struct weight){.part = {{.data = c->source, .dtype = c->type, .n_out = p->n_out, .ld = p->n_in}}, .n_part = 1, .n_out = p->n_out, .n_in = p->n_in};
-        if (!ops->weight_prepare(&c->w[i], c->type, c->backward ? WEIGHT_BWD : WEIGHT_FWD, &err)) continue;
+        if (!ops->weight_prepare(&c->w[i], c->type, &err)) continue;
         fprintf(stderr, "bench-onednn: %s\n", err.message);
         exit(1);
     }

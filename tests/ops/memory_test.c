@@ -22,7 +22,7 @@ static void layouts_are_no_larger_than_their_values(void **state)
     const double before = resident_mib(), values = (double)N * sizeof source / (1 << 20);
     for (int i = 0; i < N; i++) {
         w[i] = (struct weight){.part = {{.data = source, .dtype = DTYPE_F32, .n_out = OUT, .ld = IN}}, .n_part = 1, .n_out = OUT, .n_in = IN};
-        assert_ok(ops->weight_prepare(&w[i], DTYPE_F32, WEIGHT_FWD, err));
+        assert_ok(ops->weight_prepare(&w[i], DTYPE_F32, err));
     }
     const double grown = resident_mib() - before;
     if (grown < values || grown > 1.15 * values) fail_msg("%d weights of %.1f MiB together take %.1f MiB", N, values, grown);
