@@ -55,7 +55,7 @@ static void stopped_runs_are_saved_and_go_on(void **state)
     for (int when = 1; when <= st.st_size; when++) {
         if (run_until("cut", when, false) == 0) continue; // asked in the last step: the run is over
         stopped++;
-        int step;
+        int step = 0;
         const char *said = strstr(output, "interrupted after step ");
         if (!said || sscanf(said, "interrupted after step %d of 4", &step) != 1 || !strstr(said, "go on with `sail align --out") || !strstr(said, "--resume`")) fail_msg("asked at request %d, said: %s", when, output);
         snprintf(path, sizeof path, "%s/cut/checkpoints/step-%d/params.safetensors", folder, step);
