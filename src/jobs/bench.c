@@ -32,6 +32,13 @@ void bench_print_head(const char *what, enum dtype dtype)
     printf("%s, %s, %d threads\n%s, %ld cores, %.0f MiB, %s\n", what, dtype == DTYPE_BF16 ? "bf16" : "f32", backend_thread_count(), m.processor, m.cores, m.memory_mib, backend_describe());
 }
 
+void bench_print_json(json_t *all)
+{
+    json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
+    putchar('\n');
+    json_decref(all);
+}
+
 int bench_load(struct bench_input *l, const sail_config *c, const char *path, bool prompts, enum dtype dtype, sail_err *err)
 {
     const struct model_options o = {.compute = dtype, .micro_tokens = c->micro_tokens};

@@ -19,9 +19,11 @@ struct bench_input {
 int bench_load(struct bench_input *l, const sail_config *c, const char *path, bool prompts, enum dtype dtype, sail_err *err);
 void bench_unload(struct bench_input *l);
 
+enum { BENCH_WARM_UP = 2 }; /* steps before those that are timed */
 double bench_median(double *times, int64_t n); /* sorts them */
 json_t *bench_machine(void);                   /* what the figures were measured on */
 void bench_print_head(const char *what, enum dtype dtype);
+void bench_print_json(json_t *all); /* one line; takes the reference */
 
 int bench_train(const sail_config *c, sail_err *err);
 int bench_score(const sail_config *c, enum dtype dtype, sail_err *err);

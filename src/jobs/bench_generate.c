@@ -107,9 +107,7 @@ static void print_generation(const struct generation *g, enum dtype dtype)
         json_object_update(all, prompts);
         json_object_update(all, answers);
         json_object_update(all, machine);
-        json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-        putchar('\n');
-        json_decref(all);
+        bench_print_json(all);
         json_decref(prompts);
         json_decref(answers);
         json_decref(machine);

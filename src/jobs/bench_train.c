@@ -11,8 +11,6 @@
 #include "jobs/bench.h"
 #include "train/run.h"
 
-enum { WARM_UP = 2 };
-
 static const struct {
     const char *name;
     size_t at;
@@ -52,14 +50,14 @@ static void add_step(struct timed_steps *t, const struct run *r, const struct st
 static int run_steps(struct run *r, struct timed_steps *t, int64_t steps, sail_err *err)
 {
     int rc = mem_alloc(&t->seconds, (size_t)steps, sizeof *t->seconds, err);
-    for (int64_t i = 0; !rc && i < steps + WARM_UP; i++) {
+    for (int64_t i = 0; !rc && i < steps + BENCH_WARM_UP; i++) {
         struct step_result s;
         const int64_t before = mem_allocations();
         if ((rc = run_step(r, &s, err))) break;
         const int64_t allocations = mem_allocations() - before;
-        if ((rc = run_record(r, &s, err)) || i < WARM_UP) continue;
+        if ((rc = run_record(r, &s, err)) || i < BENCH_WARM_UP) continue;
         t->allocations += (double)allocations;
-        t->seconds[i - WARM_UP] = s.timing.total;
+        t->seconds[i - BENCH_WARM_UP] = s.timing.total;
         add_step(t, r, &s);
     }
     const int64_t rows = r->data ? r->data->n : r->prompts->n;
@@ -76,7 +74,7 @@ static int measure(const sail_config *config, struct timed_steps *t, sail_err *e
     c->command = CMD_ALIGN;
     c->command_name = "align";
     c->dry_run = true; // no run directory is asked for
-    c->max_steps = config->steps + WARM_UP;
+    c->max_steps = config->steps + BENCH_WARM_UP;
     struct run *r = NULL;
     char folder[] = "/tmp/sail-bench-XXXXXX";
     int rc = mkdtemp(folder) ? SAIL_OK : err_set(err, SAIL_FAILED, "%s: cannot make a folder there", folder);
@@ -100,9 +98,7 @@ static void print_json(const sail_config *c, const struct timed_steps *t, double
                                                  "gflop_per_step", t->flops / n / 1e9, "attention_share", t->attention_flops / t->flops, "start_s", t->start, "data_share", t->data_share, "ms_per_step", ms, "machine",
                                                  bench_machine());
     for (int k = 0; k < N_PHASE; k++) json_object_set_new(ms, phases[k].name, json_real(1e3 * t->phase[k] / n));
-    json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-    putchar('\n');
-    json_decref(all);
+    bench_print_json(all);
 }
 
 static void print_text(const sail_config *c, const struct timed_steps *t, double median, enum dtype dtype)

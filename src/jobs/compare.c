@@ -24,7 +24,9 @@ static bool one_of(const char *key, const char *const *names)
 }
 static const char *const set_by_study[] = {"out", "seed", "resume", "dry_run", "quiet", NULL};
 static const char *const same_for_all[] = {"model", "adapter", NULL};
-static const char *const judges[] = {"reward_model", "reward_rule", "reward_table", "labeler_command", "judge_model", "evaluators", "final_answer", NULL};
+#define NAME(option) #option,
+static const char *const judges[] = {REWARDER_OPTIONS(NAME) NULL};
+#undef NAME
 static const char *const combined[] = {"reward_combine", "spread_coef", "quorum", NULL};
 static const char *const files[] = {"model", "adapter", "data", "prompts", "eval_data", "eval_prompts", "reward_rule", "reward_table", NULL};
 

@@ -389,7 +389,9 @@ static int add_spent(const struct rounds *w, struct run *r, int64_t n, sail_err 
 
 int rounds_enter(const struct rounds *w, struct run *r, int64_t n, sail_err *err)
 {
-    static const enum option_id labelers[] = {OPTION_reward_rule, OPTION_reward_table, OPTION_labeler_command, OPTION_reward_model, OPTION_reward_sign, OPTION_judge_model, OPTION_evaluators, OPTION_final_answer};
+#define ID(option) OPTION_##option,
+    static const enum option_id labelers[] = {REWARDER_OPTIONS(ID) OPTION_reward_sign};
+#undef ID
     sail_config *c = config_copy(w->config);
     if (!c) return err_memory(err, sizeof *c);
     for (size_t i = 0; i < sizeof labelers / sizeof *labelers; i++) config_reset(c, labelers[i]);

@@ -312,6 +312,15 @@ int64_t optimizer_state_count(const struct optimizer *o)
     return count;
 }
 
+int64_t optimizer_state_values(const struct optimizer *o)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < o->n; i++)
+        for (int k = 0; k < MAX_SLOTS; k++)
+            if (o->slot[i][k].name) count += o->slot[i][k].n;
+    return count;
+}
+
 void optimizer_state_at(const struct optimizer *o, int64_t at, char name[64], float **data, int64_t *n)
 {
     for (int64_t i = 0; i < o->n; i++)

@@ -46,6 +46,7 @@ double optimizer_project(const struct optim_param *p, int64_t n, double bound);
 void optimizer_step(struct optimizer *o, const struct optim_param *p, int64_t n, double lr, double scale);
 /* The state as named arrays ("exp_avg.0", ...) and the step count, for checkpoints. */
 int64_t optimizer_state_count(const struct optimizer *o);
+int64_t optimizer_state_values(const struct optimizer *o); /* of all arrays together */
 void optimizer_state_at(const struct optimizer *o, int64_t i, char name[64], float **data, int64_t *n);
 int64_t optimizer_steps(const struct optimizer *o);
 void optimizer_set_steps(struct optimizer *o, int64_t steps);

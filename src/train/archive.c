@@ -213,8 +213,6 @@ int archive_write(const struct run *r, const char *folder, sail_err *err)
     return rc;
 }
 
-static bool whole(double x, double low, double high) { return x >= low && x <= high && x == floor(x); }
-
 /* From n prompts' numbers; false: no run like this one wrote them. */
 static bool unpack(const struct run *r, struct iterate *x, const char *in, size_t n, size_t n_ids)
 {
@@ -223,12 +221,12 @@ static bool unpack(const struct run *r, struct iterate *x, const char *in, size_
         double q[OF_PROMPT], y[OF_ANSWER];
         memcpy(q, in, sizeof q);
         in += sizeof q;
-        if (!r->prompts || !whole(q[0], 0, (double)r->prompts->n - 1) || !whole(q[1], 0, ROUTE_COUNT - 1) || !whole(q[2], 0, 0x1p53)) return false;
+        if (!r->prompts || !replay_whole(q[0], 0, (double)r->prompts->n - 1) || !replay_whole(q[1], 0, ROUTE_COUNT - 1) || !replay_whole(q[2], 0, 0x1p53)) return false;
         x->prompt[x->n] = (struct sampled_prompt){.row = (int64_t)q[0], .route = (enum route)q[1], .key = (uint64_t)q[2], .p = q[3], .beats = {NAN, NAN}, .shared = q[4] != 0};
         x->ids_at[x->n] = (int64_t)x->n_ids;
         for (int64_t j = 0; j < k; j++, in += sizeof y) {
             memcpy(y, in, sizeof y);
-            if (!whole(y[0], 1, (double)r->config->max_new_tokens) || !whole(y[1], 0, FINISH_LENGTH) || x->n_ids + (size_t)y[0] > n_ids) return false;
+            if (!replay_whole(y[0], 1, (double)r->config->max_new_tokens) || !replay_whole(y[1], 0, FINISH_LENGTH) || x->n_ids + (size_t)y[0] > n_ids) return false;
             x->answer[(int64_t)x->n * k + j] = (struct sampled_answer){.n = (int32_t)y[0], .finish = (enum finish)y[1], .logp = y[2], .drawn = y[3], .reward = y[4]};
             x->n_ids += (size_t)y[0];
         }
@@ -269,7 +267,7 @@ int archive_read(struct run *r, const char *folder, sail_err *err)
     const struct tensor *number = safetensors_find(&s, "number");
     double value = -1;
     if (number && number->dtype == DTYPE_F64 && tensor_count(number) == 1) memcpy(&value, number->data, sizeof value);
-    if (whole(value, 0, 0x1p53))
+    if (replay_whole(value, 0, 0x1p53))
         a->number = (int64_t)value;
     else
         rc = err_set(err, SAIL_FAILED, "%s: 'number': expected the number of an iterate", s.path);

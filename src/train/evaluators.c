@@ -58,7 +58,9 @@ static int set_option(struct evaluator *e, const char *key, const json_t *value,
 
 static bool names_labeler(const char *key)
 {
-    static const char *const labelers[] = {"reward_rule", "reward_model", "reward_table", "labeler_command", "final_answer", "judge_model"};
+#define NAME(option) #option,
+    static const char *const labelers[] = {REWARDER_OPTIONS(NAME)};
+#undef NAME
     for (size_t i = 0; i < sizeof labelers / sizeof *labelers; i++)
         if (!strcmp(key, labelers[i])) return true;
     return false;

@@ -28,15 +28,8 @@ int run_dry(const struct run *r, FILE *out, sail_err *err)
 {
     print_method(r, out);
     const struct model_memory m = model_memory(r->model);
-    size_t trained = 0, state = 0;
+    size_t trained = 0, state = (size_t)optimizer_state_values(r->optimizer) * sizeof(float);
     for (int64_t i = 0; i < r->n_param; i++) trained += (size_t)r->param[i].n * 8; // value and gradient
-    for (int64_t i = 0; i < optimizer_state_count(r->optimizer); i++) {
-        char name[64];
-        float *data;
-        int64_t n;
-        optimizer_state_at(r->optimizer, i, name, &data, &n);
-        state += (size_t)n * sizeof *data;
-    }
     fprintf(out, "memory      weights %.0f MiB, layouts %.0f MiB, activations %.0f MiB, trained %.0f MiB, optimizer %.0f MiB", mib(m.weights), mib(m.layouts), mib(m.activations), mib(trained), mib(state));
     if (r->config->extragradient) fprintf(out, ", start of a step %.0f MiB", mib(trained / 2 + state));
     if (r->reference_model) {

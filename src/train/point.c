@@ -9,15 +9,8 @@
 
 int64_t point_count(const struct run *r)
 {
-    int64_t n = 0;
+    int64_t n = optimizer_state_values(r->optimizer);
     for (int64_t i = 0; i < r->n_param; i++) n += r->param[i].n;
-    for (int64_t i = 0; i < optimizer_state_count(r->optimizer); i++) {
-        char name[64];
-        float *data;
-        int64_t size;
-        optimizer_state_at(r->optimizer, i, name, &data, &size);
-        n += size;
-    }
     return n;
 }
 

@@ -50,27 +50,27 @@ void replay_pack(const struct run *r, double *out)
     }
 }
 
-static bool whole(double x, double low, double high) { return x >= low && x <= high && x == floor(x); }
+bool replay_whole(double x, double low, double high) { return x >= low && x <= high && x == floor(x); }
 
 int replay_unpack(struct run *r, const double *in, sail_err *err)
 {
     struct sampled *d = &r->sampled;
     const int64_t most = r->config->max_new_tokens;
-    bool good = whole(in[0], 0, 0x1p53) && whole(in[1], 0, (double)r->config->batch);
+    bool good = replay_whole(in[0], 0, 0x1p53) && replay_whole(in[1], 0, (double)r->config->batch);
     d->born = good ? (int64_t)in[0] : 0;
     d->n = good ? (int64_t)in[1] : 0;
     in += 2;
     for (int64_t i = 0; good && i < d->n; i++, in += OF_PROMPT) {
-        good = r->prompts && whole(in[0], 0, (double)r->prompts->n - 1) && whole(in[1], 0, ROUTE_COUNT - 1) && whole(in[2], 0, 0x1p53);
+        good = r->prompts && replay_whole(in[0], 0, (double)r->prompts->n - 1) && replay_whole(in[1], 0, ROUTE_COUNT - 1) && replay_whole(in[2], 0, 0x1p53);
         if (good) d->prompt[i] = (struct sampled_prompt){.row = (int64_t)in[0], .route = (enum route)in[1], .key = (uint64_t)in[2], .p = in[3]};
     }
     for (int64_t a = 0; good && a < d->n * d->k; a++) {
-        good = whole(in[0], 1, (double)most) && whole(in[1], 0, FINISH_LENGTH);
+        good = replay_whole(in[0], 1, (double)most) && replay_whole(in[1], 0, FINISH_LENGTH);
         if (!good) break;
         d->answer[a] = (struct sampled_answer){.n = (int32_t)in[0], .finish = (enum finish)in[1], .logp = in[2], .drawn = in[2], .reward = in[3]};
         in += OF_ANSWER;
         for (int32_t t = 0; good && t < d->answer[a].n; t++) {
-            good = whole(*in, 0, (double)model_facts(r->model)->vocab - 1);
+            good = replay_whole(*in, 0, (double)model_facts(r->model)->vocab - 1);
             if (good) d->ids[a * most + t] = (int32_t)*in++;
         }
     }

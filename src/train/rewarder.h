@@ -11,6 +11,7 @@ struct rewarder;
 
 /* From --reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model, --evaluators or --final-answer; *out stays NULL when none is given. run: what a judge of the run itself writes with, {0}: nothing is trained. */
 int rewarder_open(struct rewarder **out, const sail_config *config, const struct text_pipeline *text, struct run_policies run, sail_err *err);
+#define REWARDER_OPTIONS(X) X(reward_rule) X(reward_table) X(labeler_command) X(reward_model) X(judge_model) X(evaluators) X(final_answer)
 /* How many of those options are given; beside --evaluators a judge is theirs. */
 int rewarder_given(const sail_config *config);
 #define REWARDERS "--reward-rule, --reward-table, --labeler-command, --reward-model, --judge-model, --evaluators or --final-answer"

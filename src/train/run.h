@@ -267,6 +267,7 @@ int64_t replay_age(const struct run *r);
 void replay_weigh(const struct run *r, struct batch *slice, struct step_result *result);
 /* The answers as numbers for a checkpoint: size of the vector, to it and back. */
 int64_t replay_size(const struct run *r);
+bool replay_whole(double x, double low, double high); /* a whole number from low to high, as those that a checkpoint holds must be */
 void replay_pack(const struct run *r, double *out);
 int replay_unpack(struct run *r, const double *in, sail_err *err);
 /* labels.c: rewards of sampled rows and their pairs; ties and missing verdicts are counted and dropped. */

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "train/run.h"
+#include "train/statistics.h"
 
 struct two_level {
     struct model *model;
@@ -98,18 +99,6 @@ static int measure_lead(struct run *r, const struct sequences *s, sail_err *err)
 /* The reward model steps at the end of this step. */
 static bool due(const struct run *r) { return (r->step + 1) % r->config->reward_every == 0; }
 
-/* Mean of the labeler's rewards, NaN where it gives none. */
-static double mean_reward(const struct batch *b)
-{
-    double sum = 0, n = 0;
-    for (int64_t i = 0; i < b->n; i++) {
-        if (isnan(b->reward[i])) continue;
-        sum += b->reward[i];
-        n++;
-    }
-    return n ? sum / n : NAN;
-}
-
 int two_level_score(struct run *r, sail_err *err)
 {
     struct two_level *t = r->two_level;
@@ -119,7 +108,7 @@ int two_level_score(struct run *r, sail_err *err)
     b->written |= COL_LEARNED;
     if (r->params.second) { // its turn comes first
         t->stats = (struct objective_stats){0};
-        t->judged = mean_reward(b);
+        t->judged = statistics_mean(b->reward, b->n).mean; // NaN where the labeler gives no rewards
         policy_zero_grad(t->reward);
     }
     if (!rc && b->n) rc = measure_lead(r, &s, err);
@@ -230,15 +219,8 @@ int two_level_save(const struct run *r, sail_err *err)
 struct model_memory two_level_memory(const struct run *r, size_t *trained, size_t *state)
 {
     const struct two_level *t = r->two_level;
-    *trained = *state = 0;
+    *trained = 0;
     for (int64_t i = 0; i < t->n_param; i++) *trained += (size_t)t->param[i].n * 8; // value and gradient
-    for (int64_t i = 0; i < optimizer_state_count(t->optimizer); i++) {
-        char name[64];
-        float *data;
-        int64_t n;
-        optimizer_state_at(t->optimizer, i, name, &data, &n);
-        *state += (size_t)n * sizeof *data;
-    }
-    *state += 2 * (size_t)point_count(r) * sizeof(float);
+    *state = (size_t)(optimizer_state_values(t->optimizer) + 2 * point_count(r)) * sizeof(float);
     return model_memory(t->model);
 }

@@ -33,6 +33,12 @@ static int run_sail(const char *fmt, ...)
         if (run_sail(__VA_ARGS__)) fail_msg("sail failed: %s", output); \
     } while (0)
 
+/* What run_sail returned for these options: refused as a mistake in the request, in words that say `says`. */
+static inline void assert_refused(int status, const char *options, const char *says)
+{
+    if (status != 2 || !strstr(output, says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", options, status, output, says);
+}
+
 static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void shell(const char *fmt, ...)
 {
@@ -66,6 +72,16 @@ static inline int make_pairs(const char *name, int prompts)
     shell("head -n %d %s > %s/prompts.jsonl", prompts, repo_path("examples/demo/prompts-train.jsonl"), folder);
     if (run_sail("generate --model %s --prompts %s/prompts.jsonl --num-return 4 --max-new-tokens 16 --dtype f32 --seed 1 --out %s/answers.jsonl --quiet", model, folder, folder)) return -1;
     return run_sail("label --model %s --prompts %s/prompts.jsonl --data %s/answers.jsonl --reward-rule %s --out %s/pairs.jsonl --quiet", model, folder, folder, repo_path("examples/demo/happy.yaml"), folder);
+}
+
+/* The options, in which DATA at the end stands for a file of the folder; valid until the next call. */
+static inline const char *with_data(const char *options, const char *file)
+{
+    static char text[3400];
+    snprintf(text, sizeof text, "%s", options);
+    char *at = strstr(text, "DATA");
+    if (at) snprintf(at, sizeof text - (size_t)(at - text), "%s/%s", folder, file);
+    return text;
 }
 
 static inline int remove_folder(void **state)

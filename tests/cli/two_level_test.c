@@ -74,12 +74,8 @@ static void bad_configurations_are_refused(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
-        char options[2400];
-        snprintf(options, sizeof options, "%s", refused[k].options);
-        char *data = strstr(options, "DATA");
-        if (data) snprintf(data, sizeof options - (size_t)(data - options), "%s/pairs.jsonl", folder);
-        const int status = run_sail("%s --out %s/never", align(options), folder);
-        if (status != 2 || !strstr(output, refused[k].says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", options, status, output, refused[k].says);
+        const char *options = with_data(refused[k].options, "pairs.jsonl");
+        assert_refused(run_sail("%s --out %s/never", align(options), folder), options, refused[k].says);
     }
     assert_int_equal(run_sail("grad --model %s --ref %s --data %s/pairs.jsonl --method two-level --out %s/g.safetensors", model, model, folder, folder), 2);
 }

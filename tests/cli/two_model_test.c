@@ -199,12 +199,8 @@ static void bad_configurations_are_refused(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
-        char options[1400];
-        snprintf(options, sizeof options, "%s", refused[k].options);
-        char *data = strstr(options, "DATA");
-        if (data) snprintf(data, sizeof options - (size_t)(data - options), "%s/prompts.jsonl", folder);
-        const int status = run_sail("%s --out %s/never", align(options), folder);
-        if (status != 2 || !strstr(output, refused[k].says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", refused[k].options, status, output, refused[k].says);
+        const char *options = with_data(refused[k].options, "prompts.jsonl");
+        assert_refused(run_sail("%s --out %s/never", align(options), folder), options, refused[k].says);
     }
     shell("echo '{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}' > %s/pairs.jsonl", folder);
     assert_int_equal(run_sail("grad --model %s --ref %s --data %s/pairs.jsonl --method nash-md-togo --out %s/never", model, model, folder, folder), 2);

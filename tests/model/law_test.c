@@ -1,6 +1,6 @@
 /* Laws of the engine that need no oracle: the order of a batch, its division and the sharing of prompts change nothing; the gradient is the
  * derivative of what is scored, adapters and dropout included; a fresh adapter is exactly nothing; bad input is refused by name. */
-#include "test.h"
+#include "model/gradients.h"
 
 #include <jansson.h>
 #include <sys/stat.h>
@@ -66,19 +66,7 @@ static struct policy open_model(const char *name, enum dtype compute, bool full,
     return p;
 }
 
-/* A fresh adapter has B = 0, so that half of its gradient vanishes; this one is moved. */
-static struct adapter *moved_adapter(struct model *m, bool dora)
-{
-    struct adapter *a;
-    const struct lora_options o = {.r = 3, .alpha = 6, .dora = dora, .seed = 7};
-    assert_ok(adapter_create(&a, m, &o, err));
-    struct param *q;
-    const struct policy p = {m, a};
-    for (int64_t i = 0, n = policy_params(p, &q); i < n; i++)
-        for (int64_t k = 0; k < q[i].n; k++) q[i].value[k] += 0.04f * sinf((float)(7 * i + k));
-    policy_params_changed(p);
-    return a;
-}
+static struct adapter *moved(struct model *m, bool dora) { return moved_adapter(m, &(struct lora_options){.r = 3, .alpha = 6, .dora = dora, .seed = 7}); }
 
 static void score(struct policy p, const struct sequences *s, double *out)
 {
@@ -290,7 +278,7 @@ static void slopes(const char *backend)
         model_close(p.model);
         p = open_model(families[f], DTYPE_F32, false, 4096);
         for (int k = 0; k < (strcmp(backend, "ref") ? 4 : 2); k++) { // LoRA and (once: its own part is the same in both) DoRA, without dropout and with
-            p.adapter = moved_adapter(p.model, k / 2);
+            p.adapter = moved(p.model, k / 2);
             adapter_dropout(p.adapter, k % 2 ? 0.25 : 0, 3, 5);
             check_slope(p, &r, families[f]);
             adapter_close(p.adapter);
@@ -345,8 +333,8 @@ static void dropout(void **state)
     read_rows(&r, "llama-gqa");
     reversed(&back, &r);
     struct policy p = open_model("llama-gqa", DTYPE_F32, false, 4096), small = open_model("llama-gqa", DTYPE_F32, false, 20);
-    p.adapter = moved_adapter(p.model, false);
-    small.adapter = moved_adapter(small.model, false);
+    p.adapter = moved(p.model, false);
+    small.adapter = moved(small.model, false);
     score(p, &r.s, off_);
     adapter_dropout(p.adapter, 0.5, 3, 1);
     adapter_dropout(small.adapter, 0.5, 3, 1);
@@ -383,7 +371,7 @@ static void sampled(void **state)
             model_close(p.model);
             continue;
         }
-        p.adapter = moved_adapter(p.model, f % 2); // LoRA and DoRA in turn
+        p.adapter = moved(p.model, f % 2); // LoRA and DoRA in turn
         struct sampler *s;
         struct prompt prompt[ROWS / 2];
         for (int i = 0; i < ROWS / 2; i++) prompt[i] = (struct prompt){.ids = r.ids[2 * i], .n = r.n_prompt[2 * i], .key = (uint64_t)i};
@@ -511,7 +499,7 @@ static void saved(void **state)
         char path[100];
         read_rows(&r, families[f]);
         struct policy p = open_model(families[f], DTYPE_F32, false, 64);
-        p.adapter = moved_adapter(p.model, f % 2 == 0);
+        p.adapter = moved(p.model, f % 2 == 0);
         score(p, &r.s, with);
         snprintf(path, sizeof path, "%s/adapter", folder);
         assert_ok(adapter_save(p.adapter, path, err));

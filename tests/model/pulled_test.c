@@ -1,8 +1,6 @@
 /* KL towards another policy over the whole vocabulary: its gradient is that of -sum_v r_v log p_v, every token of the vocabulary scored as an answer of its own; and on longer answers the
  * sum over their prefixes. */
-#include "test.h"
-
-#include "model/model.h"
+#include "model/gradients.h"
 
 enum { MOST_VOCAB = 640, PROMPT = 5 };
 
@@ -15,34 +13,6 @@ static struct policy open_model(const char *name, bool full)
     assert_ok(model_open(&p.model, path, &o, err));
     assert_true(model_facts(p.model)->vocab <= MOST_VOCAB);
     return p;
-}
-
-static struct adapter *moved_adapter(struct model *m)
-{
-    struct adapter *a;
-    const struct lora_options o = {.r = 3, .alpha = 6, .seed = 7};
-    assert_ok(adapter_create(&a, m, &o, err));
-    struct param *q;
-    const struct policy p = {m, a};
-    for (int64_t i = 0, n = policy_params(p, &q); i < n; i++)
-        for (int64_t k = 0; k < q[i].n; k++) q[i].value[k] += 0.04f * sinf((float)(7 * i + k));
-    policy_params_changed(p);
-    return a;
-}
-
-/* All gradients one after the other; free() them. */
-static float *gradients(struct policy p, int64_t *n)
-{
-    struct param *q;
-    const int64_t k = policy_params(p, &q);
-    *n = 0;
-    for (int64_t i = 0; i < k; i++) *n += q[i].n;
-    float *g = malloc((size_t)*n * sizeof *g), *at = g;
-    for (int64_t i = 0; i < k; i++) {
-        memcpy(at, q[i].grad, (size_t)q[i].n * sizeof *g);
-        at += q[i].n;
-    }
-    return g;
 }
 
 /* After each prefix of `answer`: the gradient of sum_t weight_t KL(of_t || policy_t) by whole answers, and the KLs in kl. */
@@ -128,7 +98,7 @@ static void an_adapter_towards_its_base(void **state)
 {
     (void)state;
     struct policy p = open_model("llama-gqa", false);
-    p.adapter = moved_adapter(p.model);
+    p.adapter = moved_adapter(p.model, &(struct lora_options){.r = 3, .alpha = 6, .seed = 7});
     check(p, (struct policy){p.model, NULL}, "adapter");
     adapter_close(p.adapter);
     model_close(p.model);

@@ -1,7 +1,5 @@
 /* Blocks run again in the backward pass leave the gradients that kept activations leave, bit by bit, and need less room. */
-#include "test.h"
-
-#include "model/model.h"
+#include "model/gradients.h"
 
 enum { ROWS = 6, LONGEST = 20, PROMPT = 7 };
 
@@ -37,42 +35,21 @@ struct trained {
     double dropout;
 };
 
-/* A fresh adapter has B = 0, so that half of its gradient vanishes; this one is moved. */
-static struct adapter *moved_adapter(struct model *m, const struct trained *t)
-{
-    struct adapter *a;
-    assert_ok(adapter_create(&a, m, &t->lora, err));
-    struct param *q;
-    const struct policy p = {m, a};
-    for (int64_t i = 0, n = policy_params(p, &q); i < n; i++)
-        for (int64_t k = 0; k < q[i].n; k++) q[i].value[k] += 0.04f * sinf((float)(7 * i + k));
-    policy_params_changed(p);
-    return a;
-}
-
 /* All gradients one after the other; free() them. *room: what a pass was planned to need. */
-static float *gradients(const char *family, const struct trained *t, bool recompute, int64_t *n, size_t *room)
+static float *pass(const char *family, const struct trained *t, bool recompute, int64_t *n, size_t *room)
 {
     char path[4200];
     struct policy p = {0};
     const struct model_options o = {.compute = t->compute, .train_full = t->full, .backward = true, .recompute = recompute, .micro_tokens = 64};
     snprintf(path, sizeof path, "%s/%s", repo_path("tests/golden/cases"), family);
     assert_ok(model_open(&p.model, path, &o, err));
-    if (!t->full) p.adapter = moved_adapter(p.model, t);
+    if (!t->full) p.adapter = moved_adapter(p.model, &t->lora);
     struct rows r;
     make_rows(&r, p.model);
     policy_zero_grad(p);
     if (p.adapter) adapter_dropout(p.adapter, t->dropout, 3, 5);
     assert_ok(model_accumulate(p, &r.s, r.coef, err));
-    struct param *q;
-    const int64_t k = policy_params(p, &q);
-    *n = 0;
-    for (int64_t i = 0; i < k; i++) *n += q[i].n;
-    float *g = malloc((size_t)*n * sizeof *g), *at = g;
-    for (int64_t i = 0; i < k; i++) {
-        memcpy(at, q[i].grad, (size_t)q[i].n * sizeof *g);
-        at += q[i].n;
-    }
+    float *g = gradients(p, n);
     *room = model_memory(p.model).activations;
     adapter_close(p.adapter);
     model_close(p.model);
@@ -84,7 +61,7 @@ static void compare(const struct trained *t)
     for (int f = 0; f < N_FAMILY; f++) {
         int64_t n, again;
         size_t room, less;
-        float *kept = gradients(families[f], t, false, &n, &room), *made = gradients(families[f], t, true, &again, &less);
+        float *kept = pass(families[f], t, false, &n, &room), *made = pass(families[f], t, true, &again, &less);
         double size = 0;
         for (int64_t i = 0; i < n; i++) size += fabs((double)kept[i]);
         assert_true(size > 0 && isfinite(size));
