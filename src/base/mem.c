@@ -148,20 +148,26 @@ void buf_clear(struct buf *b)
     if (b->data) b->data[0] = '\0';
 }
 
-bool buf_append(struct buf *b, const void *bytes, size_t n)
+/* Room for n bytes more and the NUL behind them. */
+static bool buf_reserve(struct buf *b, size_t n)
 {
     size_t max = b->max ? b->max : (size_t)1 << 30;
     if (b->failed || n > max - b->len) return !(b->failed = true);
     size_t need = b->len + n + 1;
-    if (need > b->capacity) {
-        size_t want = b->capacity ? b->capacity : 64;
-        while (want < need) want *= 2;
-        mem_count_allocation();
-        char *p = realloc(b->data, want);
-        if (!p) return !(b->failed = true);
-        b->data = p;
-        b->capacity = want;
-    }
+    if (need <= b->capacity) return true;
+    size_t want = b->capacity ? b->capacity : 256;
+    while (want < need) want *= 2;
+    mem_count_allocation();
+    char *p = realloc(b->data, want);
+    if (!p) return !(b->failed = true);
+    b->data = p;
+    b->capacity = want;
+    return true;
+}
+
+bool buf_append(struct buf *b, const void *bytes, size_t n)
+{
+    if (!buf_reserve(b, n)) return false;
     if (n) memcpy(b->data + b->len, bytes, n);
     b->len += n;
     b->data[b->len] = '\0';
@@ -173,15 +179,15 @@ bool buf_putc(struct buf *b, char c) { return buf_append(b, &c, 1); }
 
 bool buf_printf(struct buf *b, const char *fmt, ...)
 {
-    char *s = NULL;
-    va_list ap;
+    va_list ap, again;
     va_start(ap, fmt);
-    int n = vasprintf(&s, fmt, ap);
+    va_copy(again, ap);
+    const int n = vsnprintf(NULL, 0, fmt, ap);
+    const bool fits = n >= 0 && buf_reserve(b, (size_t)n);
+    if (fits) b->len += (size_t)vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+    va_end(again);
     va_end(ap);
-    if (n < 0) return !(b->failed = true);
-    bool ok = buf_append(b, s, (size_t)n);
-    free(s);
-    return ok;
+    return fits || !(b->failed = true);
 }
 
 /* Length of the valid UTF-8 sequence at s (at most n bytes), 0 if there is none. */

@@ -88,6 +88,9 @@ static int measure(const sail_config *config, struct timed_steps *t, sail_err *e
     return rc;
 }
 
+/* Steps whose answers all tied did no work. */
+static double attention_share(const struct timed_steps *t) { return t->flops > 0 ? t->attention_flops / t->flops : 0; }
+
 static void print_json(const sail_config *c, const struct timed_steps *t, double median, enum dtype dtype)
 {
     const double n = (double)c->steps, rate = t->flops / t->total / 1e9, peak = backend_peak_gflops(dtype);
@@ -95,7 +98,7 @@ static void print_json(const sail_config *c, const struct timed_steps *t, double
                                                  "dtype", dtype == DTYPE_BF16 ? "bf16" : "f32", "threads", backend_thread_count(), "steps", (json_int_t)c->steps, "pairs_per_s", t->pairs / t->total,
                                                  "tokens_per_s", t->tokens / t->total, "s_per_step", t->total / n, "median_step_s", median, "useful_gflops", rate, "peak_gflops", peak, "share_of_peak", rate / peak,
                                                  "peak_rss_mib", mem_peak_mib(), "allocations_per_step", t->allocations / n, "tokens_per_step", t->tokens / n, "unique_tokens_per_step", t->unique_tokens / n,
-                                                 "gflop_per_step", t->flops / n / 1e9, "attention_share", t->attention_flops / t->flops, "start_s", t->start, "data_share", t->data_share, "ms_per_step", ms, "machine",
+                                                 "gflop_per_step", t->flops / n / 1e9, "attention_share", attention_share(t), "start_s", t->start, "data_share", t->data_share, "ms_per_step", ms, "machine",
                                                  bench_machine());
     for (int k = 0; k < N_PHASE; k++) json_object_set_new(ms, phases[k].name, json_real(1e3 * t->phase[k] / n));
     bench_print_json(all);
@@ -108,7 +111,7 @@ static void print_text(const sail_config *c, const struct timed_steps *t, double
     printf("  pairs/s          %10.3f\n", t->pairs / t->total);
     printf("  tokens/s         %10.1f   %.0f a step, %.0f with shared prompts once\n", t->tokens / t->total, t->tokens / n, t->unique_tokens / n);
     printf("  s/step           %10.4f   (%lld steps, median %.4f)\n", t->total / n, (long long)c->steps, median);
-    printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured; attention %.1f %% of them\n", rate, 100 * rate / peak, peak, 100 * t->attention_flops / t->flops);
+    printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured; attention %.1f %% of them\n", rate, 100 * rate / peak, peak, 100 * attention_share(t));
     printf("  peak memory MiB  %10.1f   %.3g allocations a step\n", mem_peak_mib(), t->allocations / n);
     printf("  start            %10.4f s until the first step; reading and tokenizing are %.3f %% of a step\n", t->start, 100 * t->data_share);
     printf("  ms/step         ");

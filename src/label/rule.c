@@ -18,33 +18,40 @@
 #include "label/yaml_json.h"
 
 struct rule;
-struct text { /* a completion, measured once */
+struct text { /* a completion, measured once; the buffers stay for the next one */
     const char *s;
     size_t n;
+    struct buf lower;
     struct word {
         size_t start, n;
     } *word; /* runs of a-z in the lower-cased text */
-    char *lower;
-    int64_t n_word;
+    size_t n_word, word_room;
+    size_t *bigram; /* (bigram_room) a table of bigrams by their words: the place of the first + 1, 0: free */
+    size_t bigram_room;
 };
 struct rule {
     double (*measure)(const struct rule *r, const struct text *t);
     double weight, low, high, target;
     char *string;
     regex_t *regex;
+    OnigRegion *region;
     json_t *list; /* object: word -> index */
+    bool *seen;   /* (words of the list) in this text */
+    size_t n_list;
     bool distinct, ignore_case;
 };
 struct rules {
     struct labeler head;
     struct rule *rule;
     size_t n;
+    struct text text;
 };
+
 
 static double contains(const struct rule *r, const struct text *t)
 {
     double n = 0;
-    const char *s = r->ignore_case ? t->lower : t->s;
+    const char *s = r->ignore_case ? t->lower.data : t->s;
     for (const char *at = s; (at = strstr(at, r->string)); at += strlen(r->string)) n++;
     return n;
 }
@@ -59,7 +66,7 @@ static double ends_with(const struct rule *r, const struct text *t)
 
 static double matches(const struct rule *r, const struct text *t)
 {
-    OnigRegion *region = onig_region_new();
+    OnigRegion *region = r->region;
     const OnigUChar *s = (const OnigUChar *)t->s, *end = s + t->n;
     double n = 0;
     for (const OnigUChar *at = s; at <= end;) {
@@ -68,7 +75,6 @@ static double matches(const struct rule *r, const struct text *t)
         n++;
         at = region->end[0] > region->beg[0] ? s + region->end[0] : s + region->end[0] + 1;
     }
-    onig_region_free(region, 1);
     return n;
 }
 
@@ -93,34 +99,50 @@ static double json_valid(const struct rule *r, const struct text *t)
 static double listed_words(const struct rule *r, const struct text *t)
 {
     double n = 0;
-    json_t *seen = r->distinct ? json_object() : NULL;
-    for (int64_t i = 0; i < t->n_word; i++) {
+    memset(r->seen, 0, r->n_list * sizeof *r->seen);
+    for (size_t i = 0; i < t->n_word; i++) {
         char word[64];
         if (t->word[i].n >= sizeof word) continue;
-        memcpy(word, t->lower + t->word[i].start, t->word[i].n);
+        memcpy(word, t->lower.data + t->word[i].start, t->word[i].n);
         word[t->word[i].n] = '\0';
-        if (!json_object_get(r->list, word) || (seen && json_object_get(seen, word))) continue;
-        if (seen) json_object_set_new(seen, word, json_true());
-        n++;
+        const json_t *index = json_object_get(r->list, word);
+        if (!index) continue;
+        bool *seen = &r->seen[json_integer_value(index)];
+        n += !(r->distinct && *seen);
+        *seen = true;
     }
-    json_decref(seen);
     return n;
+}
+
+static bool same_word(const struct text *t, size_t i, size_t k)
+{
+    const struct word a = t->word[i], b = t->word[k];
+    return a.n == b.n && !memcmp(t->lower.data + a.start, t->lower.data + b.start, a.n);
+}
+
+/* FNV-1a of words i and i + 1. */
+static size_t bigram_hash(const struct text *t, size_t i)
+{
+    uint64_t h = 14695981039346656037u;
+    for (size_t k = i; k < i + 2; k++, h = (h ^ ' ') * 1099511628211u)
+        for (size_t c = 0; c < t->word[k].n; c++) h = (h ^ (unsigned char)t->lower.data[t->word[k].start + c]) * 1099511628211u;
+    return (size_t)h;
 }
 
 /* max(0, target - distinct bigrams / bigrams): how much the text repeats itself. */
 static double repeated_bigrams(const struct rule *r, const struct text *t)
 {
-    const int64_t n = t->n_word - 1;
-    if (n < 1) return 0;
-    json_t *seen = json_object();
-    for (int64_t i = 0; i < n; i++) {
-        char *key = mem_printf("%.*s %.*s", (int)t->word[i].n, t->lower + t->word[i].start, (int)t->word[i + 1].n, t->lower + t->word[i + 1].start);
-        json_object_set_new(seen, key, json_true());
-        free(key);
+    if (t->n_word < 2) return 0;
+    const size_t n = t->n_word - 1;
+    size_t distinct = 0;
+    memset(t->bigram, 0, t->bigram_room * sizeof *t->bigram);
+    for (size_t i = 0; i < n; i++) {
+        size_t at = bigram_hash(t, i) % t->bigram_room;
+        while (t->bigram[at] && !(same_word(t, t->bigram[at] - 1, i) && same_word(t, t->bigram[at], i + 1))) at = (at + 1) % t->bigram_room;
+        distinct += !t->bigram[at];
+        if (!t->bigram[at]) t->bigram[at] = i + 1;
     }
-    const double share = (double)json_object_size(seen) / (double)n;
-    json_decref(seen);
-    return fmax(0, (isnan(r->target) ? 1 : r->target) - share);
+    return fmax(0, (isnan(r->target) ? 1 : r->target) - (double)distinct / (double)n);
 }
 
 static const struct {
@@ -140,7 +162,7 @@ static int compile(struct rule *r, const char *pattern, const char *path, sail_e
     onig_set_retry_limit_in_search(10000000);
     const OnigUChar *s = (const OnigUChar *)pattern;
     int code = onig_new(&r->regex, s, s + strlen(pattern), r->ignore_case ? ONIG_OPTION_IGNORECASE : ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_RUBY, &why);
-    if (code == ONIG_NORMAL) return SAIL_OK;
+    if (code == ONIG_NORMAL) return (r->region = onig_region_new()) ? SAIL_OK : err_memory(err, sizeof *r->region);
     OnigUChar message[ONIG_MAX_ERROR_MESSAGE_LEN];
     onig_error_code_to_str(message, code, &why);
     return err_set(err, SAIL_USAGE, "%s: pattern '%.80s': %s", path, pattern, (const char *)message);
@@ -152,10 +174,13 @@ static int read_list(struct rule *r, json_t *list, const char *path, size_t inde
     json_t *v;
     if (!json_is_array(list) || !json_array_size(list)) return err_set(err, SAIL_USAGE, "%s: rule %zu: kind words needs list: [...]", path, index + 1);
     r->list = json_object();
+    r->n_list = json_array_size(list);
+    int rc = mem_alloc(&r->seen, r->n_list, sizeof *r->seen, err);
+    if (rc) return rc;
     json_array_foreach(list, i, v)
     {
-        if (json_is_boolean(v)) json_object_set_new(r->list, json_is_true(v) ? "yes" : "no", json_true()); // YAML reads these two words so
-        else if (json_is_string(v)) json_object_set_new(r->list, json_string_value(v), json_true());
+        if (json_is_boolean(v)) json_object_set_new(r->list, json_is_true(v) ? "yes" : "no", json_integer((json_int_t)i)); // YAML reads these two words so
+        else if (json_is_string(v)) json_object_set_new(r->list, json_string_value(v), json_integer((json_int_t)i));
         else return err_set(err, SAIL_USAGE, "%s: rule %zu: list[%zu]: expected a word", path, index + 1, i);
     }
     return SAIL_OK;
@@ -206,34 +231,32 @@ static int read_rule(struct rule *r, json_t *j, const char *path, size_t index, 
 
 static int measure_text(struct text *t, const char *s, sail_err *err)
 {
-    *t = (struct text){.s = s, .n = strlen(s)};
-    int rc = mem_alloc(&t->lower, t->n + 1, 1, err);
-    if (!rc) rc = mem_alloc(&t->word, t->n / 2 + 1, sizeof *t->word, err);
-    if (rc) return rc;
-    for (size_t i = 0; i < t->n; i++) t->lower[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
-    for (size_t i = 0; i < t->n;) {
+    t->s = s;
+    t->n = strlen(s);
+    t->n_word = 0;
+    buf_clear(&t->lower);
+    if (!buf_append(&t->lower, s, t->n)) return err_memory(err, t->n);
+    char *lower = t->lower.data;
+    for (size_t i = 0; i < t->n; i++) lower[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
+    int rc = SAIL_OK;
+    for (size_t i = 0; !rc && i < t->n;) {
         size_t k = i;
-        while (k < t->n && t->lower[k] >= 'a' && t->lower[k] <= 'z') k++;
-        if (k > i) t->word[t->n_word++] = (struct word){i, k - i};
+        while (k < t->n && lower[k] >= 'a' && lower[k] <= 'z') k++;
+        if (k > i && !(rc = mem_grow(&t->word, t->n_word, &t->word_room, sizeof *t->word, err))) t->word[t->n_word++] = (struct word){i, k - i};
         i = k > i ? k : i + 1;
     }
-    return SAIL_OK;
+    while (!rc && t->bigram_room < 2 * t->word_room) rc = mem_grow(&t->bigram, t->bigram_room, &t->bigram_room, sizeof *t->bigram, err); // at most half full
+    return rc;
 }
 
 static int ask(struct labeler *l, const struct label_request *q, struct label_answer *a, sail_err *err)
 {
-    const struct rules *all = (const struct rules *)l;
+    struct rules *all = (struct rules *)l;
     for (int i = 0; i < q->n; i++) {
-        struct text t;
-        int rc = measure_text(&t, q->completions[i], err);
-        double sum = 0;
-        for (size_t k = 0; !rc && k < all->n; k++) {
-            const struct rule *r = &all->rule[k];
-            sum += r->weight * fmin(fmax(r->measure(r, &t), r->low), r->high);
-        }
-        free(t.lower);
-        free(t.word);
+        int rc = measure_text(&all->text, q->completions[i], err);
         if (rc) return rc;
+        double sum = 0;
+        for (const struct rule *r = all->rule; r < all->rule + all->n; r++) sum += r->weight * fmin(fmax(r->measure(r, &all->text), r->low), r->high);
         a->reward[i] = sum;
     }
     return SAIL_OK;
@@ -244,10 +267,15 @@ static void close_rules(struct labeler *l)
     struct rules *all = (struct rules *)l;
     for (size_t i = 0; i < all->n; i++) {
         free(all->rule[i].string);
+        free(all->rule[i].seen);
+        if (all->rule[i].region) onig_region_free(all->rule[i].region, 1);
         if (all->rule[i].regex) onig_free(all->rule[i].regex);
         json_decref(all->rule[i].list);
     }
     free(all->rule);
+    buf_release(&all->text.lower);
+    free(all->text.word);
+    free(all->text.bigram);
     free(all);
 }
 

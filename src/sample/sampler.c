@@ -31,7 +31,7 @@ struct sampler {
     struct voice voice[VOICES];
     struct slot *slot;
     struct place *place;
-    int64_t n_slot;
+    int64_t n_slot, most_slots; /* of this run; that there is room for */
     float *scratch;
     int64_t *active;
     int32_t *token;
@@ -41,6 +41,7 @@ struct sampler {
     struct answer *answer;
     int32_t *ids;
     float *logp, *drawn;
+    int64_t most_answers, most_tokens, most_drawn; /* that there is room for */
     struct sampler_cost cost; /* of the last run */
 };
 
@@ -74,7 +75,7 @@ static void free_slots(struct sampler *s)
     s->token = NULL;
     s->going = NULL;
     s->fill = NULL;
-    s->n_slot = 0;
+    s->most_slots = 0;
 }
 
 static void free_answers(struct sampler *s)
@@ -86,6 +87,7 @@ static void free_answers(struct sampler *s)
     s->answer = NULL;
     s->ids = NULL;
     s->logp = s->drawn = NULL;
+    s->most_answers = s->most_tokens = s->most_drawn = 0;
 }
 
 void sampler_free(struct sampler *s)
@@ -99,7 +101,8 @@ void sampler_free(struct sampler *s)
 
 static int take_slots(struct sampler *s, int64_t n, sail_err *err)
 {
-    if (n == s->n_slot) return SAIL_OK;
+    s->n_slot = n;
+    if (n <= s->most_slots) return SAIL_OK;
     const int64_t V = model_facts(s->model)->vocab;
     const size_t N = (size_t)n;
     free_slots(s);
@@ -111,18 +114,25 @@ static int take_slots(struct sampler *s, int64_t n, sail_err *err)
     if (!rc) rc = mem_alloc(&s->going, N, sizeof *s->going, err);
     if (!rc) rc = mem_alloc(&s->fill, N, sizeof *s->fill, err);
     if (!rc) rc = mem_alloc(&s->fill_place, N, sizeof *s->fill_place, err);
-    if (!rc) s->n_slot = n;
+    if (!rc) s->most_slots = n;
     return rc;
 }
 
-static int take_answers(struct sampler *s, int64_t n, int64_t most, bool blended, sail_err *err)
+static int take_answers(struct sampler *s, int64_t n, int64_t tokens, bool blended, sail_err *err)
 {
+    if (n <= s->most_answers && tokens <= s->most_tokens && (!blended || tokens <= s->most_drawn)) return SAIL_OK;
+    const int64_t answers = n > s->most_answers ? n : s->most_answers, most = tokens > s->most_tokens ? tokens : s->most_tokens;
+    blended = blended || s->drawn;
     free_answers(s);
-    int rc = mem_alloc(&s->answer, (size_t)n, sizeof *s->answer, err);
-    if (!rc) rc = mem_alloc(&s->ids, (size_t)n * (size_t)most, sizeof *s->ids, err);
-    if (!rc) rc = mem_alloc(&s->logp, (size_t)n * (size_t)most, sizeof *s->logp, err);
-    if (!rc && blended) rc = mem_alloc(&s->drawn, (size_t)n * (size_t)most, sizeof *s->drawn, err);
-    return rc;
+    int rc = mem_alloc(&s->answer, (size_t)answers, sizeof *s->answer, err);
+    if (!rc) rc = mem_alloc(&s->ids, (size_t)most, sizeof *s->ids, err);
+    if (!rc) rc = mem_alloc(&s->logp, (size_t)most, sizeof *s->logp, err);
+    if (!rc && blended) rc = mem_alloc(&s->drawn, (size_t)most, sizeof *s->drawn, err);
+    if (rc) return rc;
+    s->most_answers = answers;
+    s->most_tokens = most;
+    s->most_drawn = blended ? most : 0;
+    return SAIL_OK;
 }
 
 /* One call of sampler_run. */
@@ -296,20 +306,12 @@ static int check_prompts(struct run *r, int64_t context, sail_err *err)
 
 static int64_t whole_blocks(int64_t rows) { return (rows + CACHE_BLOCK - 1) / CACHE_BLOCK * CACHE_BLOCK; }
 
-static int prepare(struct run *r, const struct policy *voice, sail_err *err)
+/* Room for a run with this layout, in which only the longest prompt's length is known so far. */
+static int take_room(struct run *r, const struct policy *voice, sail_err *err)
 {
     struct sampler *s = r->s;
     const struct sampler_options *o = r->o;
     struct cache_layout *l = &r->layout;
-    int64_t context = INT64_MAX;
-    for (int v = 0; v < r->n_voice; v++) {
-        const struct model_facts *f = model_facts(voice[v].model);
-        if (f->max_position < context) context = f->max_position;
-        if (f->vocab != model_facts(s->model)->vocab)
-            return err_set(err, SAIL_FAILED, "logits of two models are blended: expected one vocabulary, got %lld and %lld ids", (long long)model_facts(s->model)->vocab, (long long)f->vocab);
-    }
-    int rc = check_prompts(r, context, err);
-    if (rc) return rc;
     r->n_answer = r->n_prompt * o->n_return;
     l->n_slot = o->n_slot ? o->n_slot : 32;
     if (l->n_slot > r->n_answer) l->n_slot = r->n_answer > 0 ? r->n_answer : 1;
@@ -325,18 +327,41 @@ static int prepare(struct run *r, const struct policy *voice, sail_err *err)
     }
     l->longest = whole_blocks(l->longest);
     l->own = whole_blocks(l->own);
-    rc = take_slots(s, l->n_slot, err);
-    if (!rc) rc = take_answers(s, r->n_answer, o->max_new_tokens, r->n_voice > 1, err);
+    int rc = take_slots(s, l->n_slot, err);
+    if (!rc) rc = take_answers(s, r->n_answer, r->n_answer * o->max_new_tokens, r->n_voice > 1, err);
     for (int v = 0; !rc && v < r->n_voice; v++) rc = voice_prepare(&s->voice[v], voice[v], l, positions, err);
-    float *const drawn = s->drawn ? s->drawn : s->logp;
+    return rc;
+}
+
+static int prepare(struct run *r, const struct policy *voice, sail_err *err)
+{
+    struct sampler *s = r->s;
+    const struct sampler_options *o = r->o;
+    int64_t context = INT64_MAX;
+    for (int v = 0; v < r->n_voice; v++) {
+        const struct model_facts *f = model_facts(voice[v].model);
+        if (f->max_position < context) context = f->max_position;
+        if (f->vocab != model_facts(s->model)->vocab)
+            return err_set(err, SAIL_FAILED, "logits of two models are blended: expected one vocabulary, got %lld and %lld ids", (long long)model_facts(s->model)->vocab, (long long)f->vocab);
+    }
+    int rc = check_prompts(r, context, err);
+    if (!rc) rc = take_room(r, voice, err);
+    float *const drawn = r->n_voice > 1 ? s->drawn : s->logp;
     for (int64_t k = 0; !rc && k < r->n_answer; k++)
         s->answer[k] = (struct answer){.i = k / o->n_return, .k = o->first_return + k % o->n_return, .ids = s->ids + k * o->max_new_tokens,
                                        .token_logp = s->logp + k * o->max_new_tokens, .token_drawn = drawn + k * o->max_new_tokens};
-    for (int64_t k = 0; !rc && k < l->n_slot; k++) {
+    for (int64_t k = 0; !rc && k < r->layout.n_slot; k++) {
         s->slot[k].busy = false;
         s->place[k].used = false;
     }
     return rc;
+}
+
+int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_t longest, const struct sampler_options *o, sail_err *err)
+{
+    const struct policy voice[VOICES] = {[POLICY] = p, [REFERENCE] = o->blend.with};
+    struct run r = {.s = s, .n_prompt = n_prompt, .o = o, .n_voice = o->blend.with.model ? 2 : 1, .layout = {.longest = longest}};
+    return take_room(&r, voice, err);
 }
 
 int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o, struct answer **answers,

@@ -28,7 +28,9 @@ void voice_release(struct voice *v)
 
 static int take_rows(struct voice *v, int64_t n, int64_t sequence, sail_err *err)
 {
-    if (n == v->n_slot && sequence <= v->n_sequence) return SAIL_OK;
+    if (n <= v->n_slot && sequence <= v->n_sequence) return SAIL_OK;
+    if (n < v->n_slot) n = v->n_slot;
+    if (sequence < v->n_sequence) sequence = v->n_sequence;
     const struct model_facts *f = model_facts(v->policy.model);
     const size_t C = (size_t)f->hidden, V = (size_t)f->vocab, N = (size_t)n;
     free_rows(v);

@@ -20,7 +20,7 @@ struct going {
 struct voice {
     struct policy policy;
     struct kv_cache *cache;
-    int64_t n_slot;
+    int64_t n_slot;             /* that there is room for */
     float *x, *place_x;         /* (n_slot, C) rows that predict the next token: of each slot, of each prefilled prompt */
     float *step_x, *logits;     /* (n_slot, C), (n_slot, V) of one pass */
     bool *whole;                /* (n_slot) the prompt's rows are among the answer's own: past the length where all positions turn otherwise nothing of the prefill holds */

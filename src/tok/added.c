@@ -22,12 +22,11 @@ static int read_one(struct added *a, json_t *j, size_t i, const struct normalize
     if (!rc) rc = member_bool(j, "lstrip", false, &a->lstrip, what, err);
     if (!rc) rc = member_bool(j, "rstrip", false, &a->rstrip, what, err);
     if (!rc) rc = member_bool(j, "single_word", false, &a->single_word, what, err);
-    struct buf seen;
-    buf_init(&seen, 0);
+    struct normal seen = {0};
     if (!rc && a->normalized && !as_is) rc = normalizers_run(normalizers, a->content, strlen(a->content), &seen, NULL, err);
-    a->text = mem_strdup(a->normalized && !as_is && !rc ? (seen.data ? seen.data : "") : a->content);
+    a->text = mem_strdup(a->normalized && !as_is && !rc ? (seen.text.data ? seen.text.data : "") : a->content);
     a->len = strlen(a->text);
-    buf_release(&seen);
+    normal_release(&seen);
     return rc;
 }
 

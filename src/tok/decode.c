@@ -100,32 +100,45 @@ void decoders_free(struct decoders *v)
     free(v->step);
 }
 
-/* All tokens to one string of bytes; a token with a character outside the alphabet stays as it is. */
-static int byte_level(const struct pieces *in, struct pieces *out, sail_err *err)
+void decoding_release(struct decoding *w)
 {
-    struct buf bytes, text;
-    buf_init(&bytes, 0);
-    buf_init(&text, 0);
+    for (int i = 0; i < 2; i++) {
+        pieces_release(&w->pieces[i]);
+        buf_release(&w->text[i]);
+    }
+}
+
+/* An empty one for at most so many bytes; 0: as buf_init. */
+static struct buf *empty(struct buf *b, size_t max)
+{
+    buf_clear(b);
+    b->max = max;
+    return b;
+}
+
+static int add_text(struct pieces *out, const struct buf *b, sail_err *err) { return b->failed ? err_memory(err, b->len) : pieces_add(out, b->data ? b->data : "", b->len, err); }
+
+/* All tokens to one string of bytes; a token with a character outside the alphabet stays as it is. */
+static int byte_level(const struct pieces *in, struct decoding *w, struct pieces *out, sail_err *err)
+{
+    struct buf *bytes = empty(&w->text[0], 0), *text = empty(&w->text[1], 0);
     for (size_t i = 0; i < in->n; i++) {
         const char *s = in->text.data + in->piece[i].start;
-        const size_t n = in->piece[i].n, before = bytes.len;
+        const size_t n = in->piece[i].n, before = bytes->len;
         bool all = true;
         for (size_t k = 0; all && k < n;) {
             uint32_t c;
             k += utf8_get(s + k, n - k, &c);
             const int b = char_to_byte(c);
             all = b >= 0;
-            if (all) buf_putc(&bytes, (char)b);
+            if (all) buf_putc(bytes, (char)b);
         }
         if (all) continue;
-        bytes.len = before;
-        buf_append(&bytes, s, n);
+        bytes->len = before;
+        buf_append(bytes, s, n);
     }
-    if (bytes.len) utf8_lossy(bytes.data, bytes.len, &text);
-    int rc = bytes.failed || text.failed ? err_memory(err, in->text.len) : pieces_add(out, text.data ? text.data : "", text.len, err);
-    buf_release(&bytes);
-    buf_release(&text);
-    return rc;
+    if (bytes->len) utf8_lossy(bytes->data, bytes->len, text);
+    return bytes->failed ? err_memory(err, in->text.len) : add_text(out, text, err);
 }
 
 static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
@@ -152,25 +165,22 @@ static int flush_bytes(const struct buf *bytes, struct pieces *out, sail_err *er
     return rc;
 }
 
-static int byte_fallback(const struct pieces *in, struct pieces *out, sail_err *err)
+static int byte_fallback(const struct pieces *in, struct decoding *w, struct pieces *out, sail_err *err)
 {
-    struct buf run;
-    buf_init(&run, 0);
+    struct buf *run = empty(&w->text[0], 0);
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < in->n; i++) {
         const char *s = in->text.data + in->piece[i].start;
         const int b = token_byte(s, in->piece[i].n);
         if (b >= 0) {
-            buf_putc(&run, (char)b);
+            buf_putc(run, (char)b);
             continue;
         }
-        rc = flush_bytes(&run, out, err);
-        buf_clear(&run);
+        rc = flush_bytes(run, out, err);
+        buf_clear(run);
         if (!rc) rc = pieces_add(out, s, in->piece[i].n, err);
     }
-    if (!rc) rc = flush_bytes(&run, out, err);
-    buf_release(&run);
-    return rc;
+    return rc ? rc : flush_bytes(run, out, err);
 }
 
 /* s with every `what` replaced. */
@@ -185,74 +195,57 @@ static void put_replaced(const char *s, size_t n, const char *what, const char *
     buf_append(out, s + at, n - at);
 }
 
-/* Blanks that English writing has not, in place. */
-static void clean_up(struct buf *text)
+/* Blanks that English writing has not, in place; spare: room of the caller's. */
+static void clean_up(struct buf *text, struct buf *spare)
 {
     static const char *const changes[][2] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     for (size_t i = 0; i < sizeof changes / sizeof *changes && text->len; i++) {
-        struct buf next;
-        buf_init(&next, 0);
-        put_replaced(text->data, text->len, changes[i][0], changes[i][1], &next);
-        next.failed = next.failed || text->failed;
-        buf_release(text);
+        put_replaced(text->data, text->len, changes[i][0], changes[i][1], empty(spare, 0));
+        spare->failed = spare->failed || text->failed;
+        const struct buf next = *spare;
+        *spare = *text;
         *text = next;
     }
 }
 
-static int add_text(struct pieces *out, const struct buf *b, sail_err *err) { return b->failed ? err_memory(err, b->len) : pieces_add(out, b->data ? b->data : "", b->len, err); }
-
-static int replace_in(const struct decoder *d, const char *s, size_t n, struct pieces *out, sail_err *err)
+static int replace_in(const struct decoder *d, const char *s, size_t n, struct buf *text, struct pieces *out, sail_err *err)
 {
-    struct buf b;
-    buf_init(&b, out->text.max);
-    int rc = pattern_replace(&d->pattern, s, n, d->content, &b, err);
-    if (!rc) rc = add_text(out, &b, err);
-    buf_release(&b);
-    return rc;
+    int rc = pattern_replace(&d->pattern, s, n, d->content, empty(text, out->text.max), err);
+    return rc ? rc : add_text(out, text, err);
 }
 
 /* Pieces of a word are put together, words apart. */
-static int wordpiece_in(const struct decoder *d, const char *s, size_t n, bool first, struct pieces *out, sail_err *err)
+static int wordpiece_in(const struct decoder *d, const char *s, size_t n, bool first, struct decoding *w, struct pieces *out, sail_err *err)
 {
     const size_t prefix = strlen(d->content);
     const bool goes_on = !first && n >= prefix && !memcmp(s, d->content, prefix);
-    struct buf b;
-    buf_init(&b, 0);
-    if (!first && !goes_on) buf_putc(&b, ' ');
-    buf_append(&b, s + (goes_on ? prefix : 0), n - (goes_on ? prefix : 0));
-    if (d->cleanup) clean_up(&b);
-    int rc = add_text(out, &b, err);
-    buf_release(&b);
-    return rc;
+    struct buf *b = empty(&w->text[0], 0);
+    if (!first && !goes_on) buf_putc(b, ' ');
+    buf_append(b, s + (goes_on ? prefix : 0), n - (goes_on ? prefix : 0));
+    if (d->cleanup) clean_up(b, &w->text[1]);
+    return add_text(out, b, err);
 }
 
-static int suffix_in(const struct decoder *d, const char *s, size_t n, bool last, struct pieces *out, sail_err *err)
+static int suffix_in(const struct decoder *d, const char *s, size_t n, bool last, struct buf *text, struct pieces *out, sail_err *err)
 {
-    struct buf b;
-    buf_init(&b, 0);
-    put_replaced(s, n, d->content, last ? "" : " ", &b);
-    int rc = add_text(out, &b, err);
-    buf_release(&b);
-    return rc;
+    put_replaced(s, n, d->content, last ? "" : " ", empty(text, 0));
+    return add_text(out, text, err);
 }
 
 /* Speech models say a token as long as it is heard: repetitions and pauses go. */
-static int ctc(const struct decoder *d, const struct pieces *in, struct pieces *out, sail_err *err)
+static int ctc(const struct decoder *d, const struct pieces *in, struct decoding *w, struct pieces *out, sail_err *err)
 {
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < in->n; i++) {
         const char *s = in->text.data + in->piece[i].start;
         const size_t n = in->piece[i].n;
         if (i && in->piece[i - 1].n == n && (!n || !memcmp(s, in->text.data + in->piece[i - 1].start, n))) continue;
-        struct buf a, b;
-        buf_init(&a, 0);
-        buf_init(&b, 0);
-        put_replaced(s, n, d->content, "", &a);
-        if (d->cleanup) clean_up(&a);
-        if (a.len) put_replaced(a.data, a.len, d->cleanup ? d->delimiter : "", " ", &b);
-        if (b.len || b.failed) rc = add_text(out, &b, err);
-        buf_release(&a);
-        buf_release(&b);
+        struct buf *a = empty(&w->text[0], 0), *b = &w->text[1];
+        put_replaced(s, n, d->content, "", a);
+        if (d->cleanup) clean_up(a, b);
+        empty(b, 0);
+        if (a->len) put_replaced(a->data, a->len, d->cleanup ? d->delimiter : "", " ", b);
+        if (b->len || b->failed) rc = add_text(out, b, err);
     }
     return rc;
 }
@@ -268,52 +261,49 @@ static int strip_in(const struct decoder *d, const char *s, size_t n, struct pie
     return pieces_add(out, s, n, err);
 }
 
-static int metaspace_in(const struct decoder *d, const char *s, size_t n, bool first, struct pieces *out, sail_err *err)
+static int metaspace_in(const struct decoder *d, const char *s, size_t n, bool first, struct buf *text, struct pieces *out, sail_err *err)
 {
-    struct buf b;
-    buf_init(&b, 0);
+    empty(text, 0);
     const size_t r = strlen(d->content);
     for (size_t i = 0; i < n;) {
         if (r && n - i >= r && !memcmp(s + i, d->content, r)) {
-            if (!first || d->keep_first) buf_putc(&b, ' ');
+            if (!first || d->keep_first) buf_putc(text, ' ');
             i += r;
         } else {
-            buf_putc(&b, s[i++]);
+            buf_putc(text, s[i++]);
         }
     }
-    int rc = add_text(out, &b, err);
-    buf_release(&b);
-    return rc;
+    return add_text(out, text, err);
 }
 
-static int run_one(const struct decoder *d, const struct pieces *in, struct pieces *out, sail_err *err)
+static int run_one(const struct decoder *d, const struct pieces *in, struct decoding *w, struct pieces *out, sail_err *err)
 {
-    if (d->kind == DEC_BYTE_LEVEL) return byte_level(in, out, err);
-    if (d->kind == DEC_BYTE_FALLBACK) return byte_fallback(in, out, err);
+    if (d->kind == DEC_BYTE_LEVEL) return byte_level(in, w, out, err);
+    if (d->kind == DEC_BYTE_FALLBACK) return byte_fallback(in, w, out, err);
     if (d->kind == DEC_FUSE) return pieces_add(out, in->text.data ? in->text.data : "", in->text.len, err);
-    if (d->kind == DEC_CTC) return ctc(d, in, out, err);
+    if (d->kind == DEC_CTC) return ctc(d, in, w, out, err);
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < in->n; i++) {
         const char *s = in->text.data + in->piece[i].start;
         const size_t n = in->piece[i].n;
         switch (d->kind) {
-        case DEC_REPLACE: rc = replace_in(d, s, n, out, err); break;
+        case DEC_REPLACE: rc = replace_in(d, s, n, &w->text[0], out, err); break;
         case DEC_STRIP: rc = strip_in(d, s, n, out, err); break;
-        case DEC_WORDPIECE: rc = wordpiece_in(d, s, n, i == 0, out, err); break;
-        case DEC_BPE: rc = suffix_in(d, s, n, i + 1 == in->n, out, err); break;
-        default: rc = metaspace_in(d, s, n, i == 0, out, err);
+        case DEC_WORDPIECE: rc = wordpiece_in(d, s, n, i == 0, w, out, err); break;
+        case DEC_BPE: rc = suffix_in(d, s, n, i + 1 == in->n, &w->text[0], out, err); break;
+        default: rc = metaspace_in(d, s, n, i == 0, &w->text[0], out, err);
         }
     }
     return rc;
 }
 
-int decoders_run(const struct decoders *v, struct pieces *tokens, struct pieces *spare, struct buf *out, sail_err *err)
+int decoders_run(const struct decoders *v, struct decoding *w, struct buf *out, sail_err *err)
 {
-    struct pieces *a = tokens, *b = spare;
+    struct pieces *a = &w->pieces[0], *b = &w->pieces[1];
     a->text.max = b->text.max = MOST_OF(a->text.len);
     for (size_t i = 0; i < v->n; i++) {
         pieces_clear(b);
-        int rc = run_one(&v->step[i], a, b, err);
+        int rc = run_one(&v->step[i], a, w, b, err);
         if (rc) return rc;
         struct pieces *t = a;
         a = b;

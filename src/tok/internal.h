@@ -101,8 +101,13 @@ struct normalizers {
 };
 int normalizers_read(struct normalizers *v, json_t *spec, sail_err *err);
 void normalizers_free(struct normalizers *v);
-/* out is cleared first. *head (in, out; may be NULL): bytes at the start that stand for the text's first character. */
-int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct buf *out, size_t *head, sail_err *err);
+/* A text on its way through the normalizers, at the end as they made it; buffers that stay for the next one. */
+struct normal {
+    struct buf text, before, first; /* before: the text before a step; first: what becomes of its first character */
+};
+void normal_release(struct normal *w);
+/* *head (in, out; may be NULL): bytes at the start that stand for the text's first character. */
+int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct normal *w, size_t *head, sail_err *err);
 
 /* ---------------------------------------------------------------- pretokenize.c, scan.c */
 
@@ -191,7 +196,13 @@ struct decoders {
 int decoders_read(struct decoders *v, json_t *spec, sail_err *err);
 void decoders_free(struct decoders *v);
 int token_byte(const char *s, size_t n); /* of <0xHH>; -1: another token */
-int decoders_run(const struct decoders *v, struct pieces *tokens, struct pieces *spare, struct buf *out, sail_err *err);
+/* Work space: pieces before and after a decoder, texts on the way. */
+struct decoding {
+    struct pieces pieces[2]; /* [0]: the tokens, when the decoders begin */
+    struct buf text[2];
+};
+void decoding_release(struct decoding *w);
+int decoders_run(const struct decoders *v, struct decoding *w, struct buf *out, sail_err *err);
 
 /* ---------------------------------------------------------------- models */
 
@@ -383,7 +394,9 @@ struct tokenizer {
     int32_t n_token, bos, eos;
     struct ids post;    /* what the post-processor puts around POST_TEXT */
     struct words words; /* buffers of encode */
-    struct buf normal, clean;
+    struct normal normal;
+    struct buf clean;
+    struct decoding decoding; /* buffers of decode */
 };
 
 #endif

@@ -192,43 +192,48 @@ static int run_one(const struct normalizer *s, const struct buf *in, struct buf 
 }
 
 /* How much of a step's output stands for the text's first character. */
-static int follow_head(const struct normalizer *s, const struct buf *in, size_t *head, sail_err *err)
+static int follow_head(const struct normalizer *s, const struct buf *in, struct buf *made, size_t *head, sail_err *err)
 {
-    struct buf first = {.data = in->data, .len = *head}, made;
+    const struct buf first = {.data = in->data, .len = *head};
     if (!*head) return SAIL_OK;
-    buf_init(&made, in->max);
-    if (s->kind == NORM_STRIP && strip(s, in, &made) >= *head) { // the first character is gone
-        buf_release(&made);
-        return *head = 0, SAIL_OK;
+    buf_clear(made);
+    made->max = in->max;
+    if (s->kind == NORM_STRIP) {
+        if (strip(s, in, made) >= *head) *head = 0; // the first character is gone
+        return SAIL_OK;
     }
-    buf_clear(&made);
-    int rc = s->kind == NORM_STRIP ? SAIL_OK : run_one(s, &first, &made, err);
-    if (s->kind != NORM_STRIP) *head = made.len;
-    buf_release(&made);
+    const int rc = run_one(s, &first, made, err);
+    *head = made->len;
     return rc;
 }
 
-int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct buf *out, size_t *head, sail_err *err)
+void normal_release(struct normal *w)
 {
-    struct buf a;
-    buf_init(&a, MOST_OF(n));
+    buf_release(&w->text);
+    buf_release(&w->before);
+    buf_release(&w->first);
+}
+
+int normalizers_run(const struct normalizers *v, const char *s, size_t n, struct normal *w, size_t *head, sail_err *err)
+{
+    struct buf *in = &w->before, *out = &w->text;
+    buf_clear(in);
     buf_clear(out);
-    out->max = a.max;
+    in->max = out->max = MOST_OF(n);
     buf_append(out, s, n);
     int rc = SAIL_OK;
     for (size_t i = 0; !rc && i < v->n && out->len; i++) {
-        struct buf t = a;
-        a = *out;
+        const struct buf t = *in;
+        *in = *out;
         *out = t;
         buf_clear(out);
-        if (head && *head > a.len) *head = a.len;
+        if (head && *head > in->len) *head = in->len;
         const bool was = head && *head;
-        if (head) rc = follow_head(&v->step[i], &a, head, err);
-        if (!rc) rc = run_one(&v->step[i], &a, out, err);
+        if (head) rc = follow_head(&v->step[i], in, &w->first, head, err);
+        if (!rc) rc = run_one(&v->step[i], in, out, err);
         // a character map that takes the first character away gives its place to the next one
         if (head && was && !*head && v->step[i].kind == NORM_PRECOMPILED && out->len) *head = utf8_next(out->data, out->len, 0);
     }
-    if (!rc && (out->failed || a.failed)) rc = err_set(err, SAIL_FAILED, "tokenizer: the normalizers make more than %zu bytes of a text of %zu", a.max, n);
-    buf_release(&a);
+    if (!rc && (out->failed || in->failed)) rc = err_set(err, SAIL_FAILED, "tokenizer: the normalizers make more than %zu bytes of a text of %zu", in->max, n);
     return rc;
 }

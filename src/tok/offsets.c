@@ -167,8 +167,7 @@ static int put(struct aligned *a, const char *s, size_t n, struct token_extent o
 /* A character with the marks behind it at a time. */
 static int put_normalized(struct aligned *a, const struct normalizers *v, const char *s, size_t n, size_t origin, sail_err *err)
 {
-    struct buf made;
-    buf_init(&made, 0);
+    struct normal made = {0};
     int rc = SAIL_OK;
     for (size_t i = 0, end; !rc && i < n; i = end) {
         uint32_t c;
@@ -176,9 +175,9 @@ static int put_normalized(struct aligned *a, const struct normalizers *v, const 
         end = utf8_next(s, n, i);
         while (end < n && (len = utf8_get(s + end, n - end, &c), char_is_mark(c))) end += len;
         rc = normalizers_run(v, s + i, end - i, &made, NULL, err);
-        if (!rc) rc = put(a, made.data, made.len, (struct token_extent){origin + i, origin + end}, err);
+        if (!rc) rc = put(a, made.text.data, made.text.len, (struct token_extent){origin + i, origin + end}, err);
     }
-    buf_release(&made);
+    normal_release(&made);
     return rc;
 }
 

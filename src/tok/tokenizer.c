@@ -182,8 +182,9 @@ void tokenizer_close(struct tokenizer *t)
     free(t->token);
     ids_release(&t->post);
     words_release(&t->words);
-    buf_release(&t->normal);
+    normal_release(&t->normal);
     buf_release(&t->clean);
+    decoding_release(&t->decoding);
     json_decref(t->json);
     free(t);
 }
@@ -233,7 +234,7 @@ static int encode_text(struct tokenizer *t, const char *s, size_t n, bool normal
     if (normalized) return encode_plain(t, s, n, head, out, err);
     if (!t->normalizers.n) return encode_between(t, s, n, true, head, out, err);
     int rc = normalizers_run(&t->normalizers, s, n, &t->normal, &head, err);
-    return rc ? rc : encode_between(t, t->normal.data, t->normal.len, true, head, out, err);
+    return rc ? rc : encode_between(t, t->normal.text.data, t->normal.text.len, true, head, out, err);
 }
 
 static int encode_between(struct tokenizer *t, const char *s, size_t n, bool normalized, size_t head, struct ids *out, sail_err *err)
@@ -270,17 +271,16 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 
 int tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool skip_special, struct buf *out, sail_err *err)
 {
-    struct pieces a = {0}, b = {0};
+    struct decoding *w = &((struct tokenizer *)(uintptr_t)t)->decoding; // as in encode
     int rc = SAIL_OK;
+    pieces_clear(&w->pieces[0]);
+    w->pieces[0].text.max = 0; // the decoders set another
     for (size_t i = 0; !rc && i < n; i++) {
         const char *text = tokenizer_token(t, id[i]);
         if (!text) rc = err_set(err, SAIL_FAILED, "id %d is not in the tokenizer's vocabulary of %d", (int)id[i], (int)tokenizer_size(t));
-        if (!rc && !(skip_special && t->token[id[i]].special)) rc = pieces_add(&a, text, strlen(text), err);
+        if (!rc && !(skip_special && t->token[id[i]].special)) rc = pieces_add(&w->pieces[0], text, strlen(text), err);
     }
-    if (!rc) rc = decoders_run(&t->decoders, &a, &b, out, err);
-    pieces_release(&a);
-    pieces_release(&b);
-    return rc;
+    return rc ? rc : decoders_run(&t->decoders, w, out, err);
 }
 
 static int write_json(const char *folder, const char *name, json_t *j, size_t flags, sail_err *err)

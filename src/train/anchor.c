@@ -10,6 +10,13 @@ int reference_draw(struct run *r, const struct prompt *prompt, int64_t n, struct
     return sampler_run(r->reference_sampler ? r->reference_sampler : r->sampler, r->reference, prompt, n, &o, answers, run_keep_sampling, r, err);
 }
 
+int reference_reserve(struct run *r, int64_t longest, sail_err *err)
+{
+    struct sampler_options o = r->sampling;
+    o.n_return = r->config->ref_samples > 1 ? r->config->ref_samples : 1;
+    return sampler_reserve(r->reference_sampler ? r->reference_sampler : r->sampler, r->reference, r->config->batch, longest, &o, err);
+}
+
 bool anchors_wanted(const struct run *r) { return r->params.revkl > 0 && !r->params.revkl_on_batch; }
 
 static int draw(struct run *r, sail_err *err)

@@ -96,20 +96,48 @@ struct draw draw_of(const struct run *r, const struct sampled_prompt *prompt, in
 
 enum source draw_source(struct draw d) { return is_plain(d) ? SOURCE_POLICY : d.policy == 0 && d.reference == 1 ? SOURCE_REFERENCE : SOURCE_MIXTURE; }
 
-/* Answers first .. first + n - 1 of the prompts that are shared (or not), all drawn alike. */
-static int sample_alike(struct run *r, bool shared, struct draw draw, int64_t first, int64_t n, sail_err *err)
+/* For answers first .. first + n - 1 of each prompt. */
+static struct sampler_options drawn_with(const struct run *r, struct draw draw, int64_t first, int64_t n)
 {
-    struct sampled *d = &r->sampled;
     struct sampler_options o = r->sampling;
-    int64_t n_prompt = 0;
-    for (int64_t i = 0; i < d->n; i++)
-        if (d->prompt[i].shared == shared) r->drawn_prompt[n_prompt++] = r->online[i];
     o.step = (uint64_t)r->step + r->stream;
     o.n_return = n;
     o.first_return = first;
     if (draw.temperature != 0) o.temperature = draw.temperature, o.top_k = 0, o.top_p = 1;
     if (!is_plain(draw))
         o.blend = (struct blend){.with = r->reference, .policy = draw.policy, .reference = draw.reference, .support = draw.policy < 0 || draw.reference < 0 ? r->config->logit_support : 1};
+    return o;
+}
+
+/* How many answers from the first-th on are drawn like it. */
+static int64_t alike_from(const struct run *r, int64_t first)
+{
+    int64_t n = 1;
+    while (first + n < r->config->num_samples && alike(listed(&r->draws, first), listed(&r->draws, first + n))) n++;
+    return n;
+}
+
+int draws_reserve(struct run *r, int64_t longest, sail_err *err)
+{
+    const int64_t k = r->config->num_samples;
+    struct sampler_options o = drawn_with(r, plain, 0, k);
+    int rc = k ? sampler_reserve(r->sampler, r->policy, r->config->batch, longest, &o, err) : SAIL_OK;
+    for (int64_t first = 0, n; !rc && first < k; first += n) {
+        n = alike_from(r, first);
+        o = drawn_with(r, listed(&r->draws, first), first, n);
+        rc = sampler_reserve(r->sampler, r->policy, r->config->batch, longest, &o, err);
+    }
+    return rc;
+}
+
+/* Answers first .. first + n - 1 of the prompts that are shared (or not), all drawn alike. */
+static int sample_alike(struct run *r, bool shared, struct draw draw, int64_t first, int64_t n, sail_err *err)
+{
+    struct sampled *d = &r->sampled;
+    const struct sampler_options o = drawn_with(r, draw, first, n);
+    int64_t n_prompt = 0;
+    for (int64_t i = 0; i < d->n; i++)
+        if (d->prompt[i].shared == shared) r->drawn_prompt[n_prompt++] = r->online[i];
     struct answer *answers = NULL;
     int rc = n_prompt ? sampler_run(r->sampler, r->policy, r->drawn_prompt, n_prompt, &o, &answers, run_keep_sampling, r, err) : SAIL_OK;
     for (int64_t i = 0; !rc && i < d->n; i++)
@@ -122,9 +150,8 @@ int draws_sample(struct run *r, sail_err *err)
     const int64_t k = r->config->num_samples;
     int rc = k ? sample_alike(r, false, plain, 0, k, err) : SAIL_OK;
     for (int64_t first = 0, n; !rc && first < k; first += n) {
-        const struct draw draw = listed(&r->draws, first);
-        for (n = 1; first + n < k && alike(draw, listed(&r->draws, first + n));) n++;
-        rc = sample_alike(r, true, draw, first, n, err);
+        n = alike_from(r, first);
+        rc = sample_alike(r, true, listed(&r->draws, first), first, n, err);
     }
     return rc;
 }

@@ -271,8 +271,15 @@ static int open_sampling(struct run *r, sail_err *err)
     const struct model_facts *f = model_facts(r->model);
     r->sampling = (struct sampler_options){.temperature = c->temperature, .top_k = c->top_k, .top_p = c->top_p, .max_new_tokens = c->max_new_tokens,
                                            .n_return = c->num_samples, .seed = (uint64_t)c->seed, .eos = f->eos, .n_eos = f->n_eos};
-    const int rc = r->reward ? SAIL_OK : sampler_create(&r->sampler, r->model, err);
-    return !rc && r->reference_model && (c->ref_samples || anchors_wanted(r)) ? sampler_create(&r->reference_sampler, r->reference_model, err) : rc;
+    const bool of_reference = c->ref_samples || anchors_wanted(r);
+    int rc = r->reward ? SAIL_OK : sampler_create(&r->sampler, r->model, err);
+    if (!rc && r->reference_model && of_reference) rc = sampler_create(&r->reference_sampler, r->reference_model, err);
+    if (rc || !r->prompts) return rc;
+    int64_t longest = 1;
+    for (int64_t i = 0; i < r->prompts->n; i++)
+        if (r->prompts->example[i].prompt.n > longest) longest = r->prompts->example[i].prompt.n;
+    if (r->mixture.pp + r->mixture.pr > 0) rc = draws_reserve(r, longest, err);
+    return !rc && of_reference ? reference_reserve(r, longest, err) : rc;
 }
 
 static int choose_method(struct run *r, sail_err *err)

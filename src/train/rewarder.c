@@ -30,6 +30,7 @@ struct rewarder {
     bool warned;
     const struct text_pipeline *text;
     struct buf completion[MAX_ANSWERS], prompt, id;
+    struct ids scored; /* of the text that the reward model reads */
 };
 
 static int open_scoring(struct scoring *s, const sail_config *config, sail_err *err)
@@ -129,6 +130,7 @@ void rewarder_close(struct rewarder *r)
     for (int k = 0; k < MAX_ANSWERS; k++) buf_release(&r->completion[k]);
     buf_release(&r->prompt);
     buf_release(&r->id);
+    ids_release(&r->scored);
     free(r->name);
     free(r);
 }
@@ -205,29 +207,29 @@ static int ask_labeler(struct rewarder *r, const struct reward_request *q, doubl
 static int score_one(struct rewarder *r, const struct reward_request *q, int k, double *score, sail_err *err)
 {
     const struct scoring *j = &r->scoring;
-    struct ids own = {0};
+    struct ids *own = &r->scored;
     int64_t n_prompt = q->n_prompt, n_tok = q->n_tok[k];
     int rc = SAIL_OK;
+    own->n = 0;
     if (j->own_tokenizer) {
         rc = decode_all(r, q, err);
         const char *prompt = q->prompt_text ? q->prompt_text : text_of(&r->prompt);
-        if (!rc) rc = tokenizer_leading_specials(j->text.tokenizer, &own, err);
-        if (!rc) rc = tokenizer_encode(j->text.tokenizer, prompt, strlen(prompt), false, &own, err);
-        n_prompt = (int64_t)own.n;
-        if (!rc) rc = tokenizer_encode(j->text.tokenizer, text_of(&r->completion[k]), r->completion[k].len, false, &own, err);
-        n_tok = (int64_t)own.n - n_prompt;
+        if (!rc) rc = tokenizer_leading_specials(j->text.tokenizer, own, err);
+        if (!rc) rc = tokenizer_encode(j->text.tokenizer, prompt, strlen(prompt), false, own, err);
+        n_prompt = (int64_t)own->n;
+        if (!rc) rc = tokenizer_encode(j->text.tokenizer, text_of(&r->completion[k]), r->completion[k].len, false, own, err);
+        n_tok = (int64_t)own->n - n_prompt;
     } else {
-        for (int64_t i = 0; !rc && i < n_prompt; i++) rc = ids_push(&own, q->prompt[i], err);
-        for (int64_t i = 0; !rc && i < n_tok; i++) rc = ids_push(&own, q->ids[k][i], err);
+        for (int64_t i = 0; !rc && i < n_prompt; i++) rc = ids_push(own, q->prompt[i], err);
+        for (int64_t i = 0; !rc && i < n_tok; i++) rc = ids_push(own, q->ids[k][i], err);
     }
-    if (!rc && n_tok > 0) rc = model_check(j->model, own.id, n_prompt, n_tok, "reward model", err);
+    if (!rc && n_tok > 0) rc = model_check(j->model, own->id, n_prompt, n_tok, "reward model", err);
     if (!rc && n_tok > 0) {
-        const int32_t *ids = own.id, np = (int32_t)n_prompt, nt = (int32_t)n_tok, group = 0;
+        const int32_t *ids = own->id, np = (int32_t)n_prompt, nt = (int32_t)n_tok, group = 0;
         const struct sequences s = {.n = 1, .ids = &ids, .n_prompt = &np, .n_tok = &nt, .group = &group};
         rc = model_reward((struct policy){.model = j->model}, &s, score, err);
         *score *= j->sign;
     }
-    ids_release(&own);
     return rc;
 }
 

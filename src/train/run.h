@@ -236,6 +236,7 @@ bool anchors_wanted(const struct run *r);
 int anchors_fill(struct run *r, struct step_result *result, sail_err *err);
 /* Answers of the reference; the memory belongs to its sampler. stream: keeps their random numbers apart from other draws'. */
 int reference_draw(struct run *r, const struct prompt *prompt, int64_t n, struct sampler_options o, uint64_t stream, struct answer **answers, sail_err *err);
+int reference_reserve(struct run *r, int64_t longest, sail_err *err); /* room for every step's, the longest prompt of so many tokens */
 bool run_keep_sampling(void *r, int64_t done, int64_t tokens); /* progress; always true: an interrupt waits for the end of the step */
 /* draws.c: --logit-weights; what a run cannot draw from is refused; the policy's answers (--num-samples) to the step's prompts, blended or not. */
 int draws_parse(struct draws *d, const char *text, sail_err *err);
@@ -244,6 +245,7 @@ bool draws_share(const struct run *r, int64_t step, int64_t row);
 struct draw draw_of(const struct run *r, const struct sampled_prompt *prompt, int64_t k);
 enum source draw_source(struct draw d);
 int draws_sample(struct run *r, sail_err *err);
+int draws_reserve(struct run *r, int64_t longest, sail_err *err); /* the sampler's room for every step's prompts, the longest of so many tokens */
 /* pull.c: model_backward of a slice after model_forward, and of the whole batch; with the KL over the whole vocabulary where it is asked for, whose value joins the loss. */
 bool pull_wanted(const struct run *r);
 int pull_open(struct run *r, sail_err *err);

@@ -189,9 +189,9 @@ static void composed_text_is_known(void **state)
     struct normalizers nfc = {0};
     json_t *spec = json_pack("{ss}", "type", "NFC");
     assert_ok(normalizers_read(&nfc, spec, err));
-    struct buf text, out;
+    struct buf text;
+    struct normal out = {0};
     buf_init(&text, 0);
-    buf_init(&out, 0);
     static const uint32_t range[2][2] = {{1, 0x300}, {0x2010, 0x2040}};
     for (int k = 0; k < 2; k++) {
         buf_clear(&text);
@@ -201,11 +201,11 @@ static void composed_text_is_known(void **state)
         }
         assert_ok(normalizers_run(&nfc, text.data, text.len, &out, NULL, err));
         utf8proc_uint8_t *want = utf8proc_NFC((const utf8proc_uint8_t *)text.data);
-        if (strcmp((const char *)want, out.data)) fail_msg("U+%04X and those behind it: other text", (unsigned)range[k][0]);
+        if (strcmp((const char *)want, out.text.data)) fail_msg("U+%04X and those behind it: other text", (unsigned)range[k][0]);
         free(want);
     }
     buf_release(&text);
-    buf_release(&out);
+    normal_release(&out);
     normalizers_free(&nfc);
     json_decref(spec);
 }
@@ -257,13 +257,12 @@ static void growth_is_bounded(void **state)
     json_t *spec = json_pack("{ss s[]}", "type", "Sequence", "normalizers"), *replace = json_pack("{ss s{ss} ss}", "type", "Replace", "pattern", "String", "a", "content", "aaaaaaaa");
     for (int i = 0; i < 20; i++) json_array_append(json_object_get(spec, "normalizers"), replace);
     assert_ok(normalizers_read(&v, spec, err));
-    struct buf out;
-    buf_init(&out, 0);
+    struct normal out = {0};
     size_t head = 1;
     sail_err why = {0};
     assert_int_equal(normalizers_run(&v, "aaaa", 4, &out, &head, &why), SAIL_FAILED);
     assert_non_null(strstr(why.message, "more than"));
-    buf_release(&out);
+    normal_release(&out);
     normalizers_free(&v);
     json_decref(replace);
     json_decref(spec);
