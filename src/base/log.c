@@ -2,11 +2,20 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <time.h>
 
 static bool quiet_notes;
 static const char *process_name;
+
+/* Marks of the warnings said so far (0: free), in memory that children have in common; NULL: nobody looks. */
+struct said {
+    _Atomic uint64_t mark[1024];
+};
+static struct said *said;
 
 void log_quiet(bool quiet) { quiet_notes = quiet; }
 void log_name(const char *name) { process_name = name; }
@@ -20,6 +29,29 @@ static void line(const char *kind, const char *fmt, va_list ap)
     funlockfile(stderr);
 }
 
+void log_each_once(bool once)
+{
+    if (said) munmap(said, sizeof *said);
+    said = NULL;
+    if (!once) return;
+    void *p = mmap(NULL, sizeof *said, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED) said = p; // else they are said again, which is no reason to stop
+}
+
+/* Leaves a mark for the text; false: it was there. */
+static bool is_new(const char *text)
+{
+    uint64_t h = 14695981039346656037u; // FNV-1a
+    for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211u;
+    h |= 1;
+    for (size_t i = 0; i < sizeof said->mark / sizeof *said->mark; i++) {
+        uint64_t there = 0;
+        if (atomic_compare_exchange_strong(&said->mark[i], &there, h)) return true;
+        if (there == h) return false;
+    }
+    return true;
+}
+
 void log_note(const char *fmt, ...)
 {
     if (quiet_notes) return;
@@ -31,9 +63,13 @@ void log_note(const char *fmt, ...)
 
 void log_warning(const char *fmt, ...)
 {
-    va_list ap;
+    char text[4096] = "";
+    va_list ap, again;
     va_start(ap, fmt);
-    line("warning", fmt, ap);
+    va_copy(again, ap);
+    if (said) vsnprintf(text, sizeof text, fmt, again);
+    if (!said || is_new(text)) line("warning", fmt, ap);
+    va_end(again);
     va_end(ap);
 }
 

@@ -192,11 +192,13 @@ static void release(struct comparison *c)
 int job_compare(const sail_config *config, sail_err *err)
 {
     struct comparison c = {0};
+    log_each_once(true); // what one run warns of all the others would
     int rc = plan(&c, config, err);
     if (!rc) rc = compare_run_all(&c, err);
     for (size_t i = 0; !rc && i < c.n_run; i++) rc = compare_answers_read(&c.run[i], err);
     if (!rc) rc = compare_write(&c, err);
     if (!rc) printf("%s/report.html\n", c.out);
+    log_each_once(false);
     release(&c);
     return rc;
 }

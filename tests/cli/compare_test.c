@@ -199,6 +199,25 @@ static void runs_at_a_time_leave_the_same_bytes(void **state)
     assert_same_study("whole", "parallel");
 }
 
+static int said(const char *what)
+{
+    int n = 0;
+    for (const char *at = output; (at = strstr(at, what)); at++) n++;
+    return n;
+}
+
+/* Two methods with a warning each, two seeds of both: two warnings, however the runs share the machine. */
+static void a_warning_is_said_once(void **state)
+{
+    (void)state;
+    write_study("warned.yaml", "  dpo: {lora_r: 4}\n  pr: {method: sail-pr, full: true, gamma: 0.1}\n",
+                "  warm: {method: online-dpo, temperature: 0.7, max_steps: 1, lora_r: 4}\n  cool: {method: online-dpo, temperature: 0.6, max_steps: 1, lora_r: 4}\n");
+    for (int jobs = 1; jobs <= 3; jobs += 2) {
+        assert_run("compare --config %s/warned.yaml --out %s/warned%d --jobs %d --threads 1 --quiet", folder, folder, jobs, jobs);
+        if (said("sail: warning") != 2 || said("temperature 0.7") != 1 || said("temperature 0.6") != 1) fail_msg("--jobs %d: wanted each of two warnings once: %s", jobs, output);
+    }
+}
+
 /* The driver is asked to stop when two runs are on their way, twice at once as timeout(1) does; both save, nothing is left running, and the same command ends as if nothing had been. */
 static void an_interrupt_reaches_the_runs_at_a_time(void **state)
 {
@@ -341,7 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rule_is_learned_and_scored),           cmocka_unit_test(reward_training_resumes_bit_for_bit), cmocka_unit_test(ensembles_combine_their_models),
         cmocka_unit_test(bad_studies_are_refused_before_any_work), cmocka_unit_test(a_killed_study_ends_with_the_same_table), cmocka_unit_test(the_table_says_what_was_spent),
-        cmocka_unit_test(runs_at_a_time_leave_the_same_bytes),     cmocka_unit_test(an_interrupt_reaches_the_runs_at_a_time),      cmocka_unit_test(a_folder_has_one_driver),
+        cmocka_unit_test(runs_at_a_time_leave_the_same_bytes), cmocka_unit_test(a_warning_is_said_once),     cmocka_unit_test(an_interrupt_reaches_the_runs_at_a_time),      cmocka_unit_test(a_folder_has_one_driver),
         cmocka_unit_test(methods_may_have_some_of_the_seeds),
         cmocka_unit_test(a_failed_run_is_named_and_leaves_the_others_alone),
     };
