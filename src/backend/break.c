@@ -208,6 +208,7 @@ static void bad_adamw(float *value, float *m, float *v, float *most, float *grad
 /* Sizing, preparing and releasing compute nothing whose sign could be turned. */
 #define bad_cache_block_bytes NULL
 #define bad_weight_prepare NULL
+#define bad_weight_bytes NULL
 #define bad_weight_release NULL
 
 bool backend_break_in(struct backend_ops *table, const char *op)

@@ -52,7 +52,7 @@ static int describe_model(const char *path, json_t *out, sail_err *err)
         int rc = model_open(&m, path, &o, err);
         if (rc) return rc;
         const struct model_facts *f = model_facts(m);
-        const struct model_memory need = model_memory(m);
+        const struct model_memory need = model_memory((struct policy){.model = m}, 0);
         json_t *eos = json_array();
         for (int i = 0; i < f->n_eos; i++) json_array_append_new(eos, json_integer(f->eos[i]));
         json_object_update_missing_new(out, json_pack("{ss sI sI sI sI sI sI sI sI sI so ss}", "family", f->family, "parameters", (json_int_t)f->n_param, "layers", (json_int_t)f->n_layer, "hidden",

@@ -81,6 +81,7 @@ int adapter_add_param(struct adapter *a, char *name, int n_dim, int64_t rows, in
 int dora_prepare(struct adapter *a, bool fresh, sail_err *err);
 void dora_refresh(struct adapter *a);
 void dora_release(struct adapter *a);
+size_t dora_room(const struct adapter *a); /* bytes of all that */
 /* linear_run where the adapter has gains. */
 void dora_run(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id, void *y, enum dtype yt, const void *x, void *lora_t, int64_t rows,
               bool accumulate, const struct block_scratch *s, const uint64_t *key);

@@ -236,9 +236,10 @@ static size_t place_acts(struct layer_acts *k, const struct model *m, const stru
 size_t layer_acts_bytes(const struct model *m, const struct adapter *a, int64_t rows, bool keep)
 {
     struct layer_acts unused = {0};
+    float given; // a block that runs again finds its input among those of all blocks
     size_t most = 0;
     for (int64_t i = 0; i < m->config.n_layer; i++) {
-        size_t n = place_acts(&unused, m, a, i, NULL, rows, keep, NULL);
+        size_t n = place_acts(&unused, m, a, i, NULL, rows, keep, m->options.recompute ? &given : NULL);
         if (n > most) most = n;
     }
     return most;

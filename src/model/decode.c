@@ -13,7 +13,7 @@ struct kv_cache {
     void **layer;       /* (n_layer) blocks of rows, in the backend's layout */
     int64_t rows;
     struct arena work; /* buffers of one pass */
-    size_t work_for;   /* bytes that the adapter in use needs */
+    size_t work_bytes; /* that a pass takes at most */
 };
 
 int kv_cache_create(struct kv_cache **out, struct model *m, sail_err *err)
@@ -40,6 +40,8 @@ void kv_cache_free(struct kv_cache *c)
     free(c->layer);
     free(c);
 }
+
+size_t kv_cache_bytes(const struct kv_cache *c) { return c->store.used + c->work_bytes; }
 
 static size_t work_bytes(const struct model *m, const struct adapter *a, int64_t n, int64_t longest)
 {
@@ -68,6 +70,7 @@ int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t 
         }
     }
     const size_t need = work_bytes(m, p.adapter, most, n_pos);
+    if (need > c->work_bytes) c->work_bytes = need;
     if (!rc && need > c->work.capacity) {
         arena_release(&c->work);
         rc = arena_init(&c->work, need, err);

@@ -8,6 +8,7 @@ struct kv_cache;
 /* rows: cache rows (tokens) in all; most: rows of one pass (prefill or step). Kept between runs, grown when needed. */
 int kv_cache_create(struct kv_cache **out, struct model *m, sail_err *err);
 void kv_cache_free(struct kv_cache *c);
+size_t kv_cache_bytes(const struct kv_cache *c); /* that it may fill, as reserved */
 int kv_cache_reserve(struct kv_cache *c, struct policy p, int64_t rows, int64_t most, int64_t n_pos, sail_err *err);
 
 struct prefill {

@@ -37,16 +37,36 @@ static int row_squares(const struct model *m, int64_t i, int part, double *out, 
     return rc;
 }
 
+/* Of dora_refresh's buffers: elements of cross and factor. */
+static void count_buffers(const struct adapter *a, int64_t *cross, int64_t *factor)
+{
+    *cross = *factor = 0;
+    for (int64_t i = 0; i < a->model->config.n_layer * LINEAR_COUNT; i++) {
+        const struct lora_linear *l = &a->linear[i];
+        const struct weight *w = &linear_at(a->model, i)->w;
+        if (l->r_sum * w->n_out > *cross) *cross = l->r_sum * w->n_out;
+        if (l->r_sum * w->n_in > *factor) *factor = l->r_sum * w->n_in;
+    }
+}
+
+size_t dora_room(const struct adapter *a)
+{
+    int64_t cross, factor;
+    count_buffers(a, &cross, &factor);
+    const size_t rank = (size_t)adapter_max_rank(a);
+    size_t bytes = (size_t)cross * sizeof *a->dora.cross + (size_t)factor * dtype_size(a->model->options.compute) + rank * rank * sizeof *a->dora.gram;
+    for (int64_t i = 0; i < a->model->config.n_layer * LINEAR_COUNT; i++) {
+        const struct lora_linear *l = &a->linear[i];
+        if (l->r_sum) bytes += (size_t)linear_at(a->model, i)->w.n_out * (3 * sizeof *l->gain + sizeof *l->square);
+    }
+    return bytes;
+}
+
 static int take_buffers(struct adapter *a, sail_err *err)
 {
     const struct model *m = a->model;
-    int64_t cross = 0, factor = 0;
-    for (int64_t i = 0; i < m->config.n_layer * LINEAR_COUNT; i++) {
-        const struct lora_linear *l = &a->linear[i];
-        const struct weight *w = &linear_at(m, i)->w;
-        if (l->r_sum * w->n_out > cross) cross = l->r_sum * w->n_out;
-        if (l->r_sum * w->n_in > factor) factor = l->r_sum * w->n_in;
-    }
+    int64_t cross, factor;
+    count_buffers(a, &cross, &factor);
     int rc = mem_alloc(&a->dora.cross, (size_t)cross, sizeof *a->dora.cross, err);
     if (!rc) rc = mem_alloc(&a->dora.factor, (size_t)factor, dtype_size(m->options.compute), err);
     const int64_t rank = adapter_max_rank(a);

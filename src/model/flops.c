@@ -60,12 +60,3 @@ double model_step_bytes(struct policy p)
     if (!c->reward_head) values += (double)c->vocab * (double)c->hidden;
     return values * (double)dtype_size(p.model->options.compute);
 }
-
-struct model_memory model_memory(const struct model *m)
-{
-    const int64_t rows = m->options.micro_tokens;
-    return (struct model_memory){.weights = m->weight_bytes,
-                                 .layouts = m->layout_bytes,
-                                 .activations = acts_bytes(m, NULL, rows, m->options.backward) + block_scratch_bytes(m, NULL, rows),
-                                 .gradients = 0};
-}

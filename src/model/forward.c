@@ -17,8 +17,7 @@ static void count(const struct model *m, const struct sequences *s, int64_t *row
     }
 }
 
-/* What a pass takes from the arena beside its packing. */
-static size_t pass_bytes(const struct model *m, const struct adapter *a, int64_t rows, int64_t targets, bool keep)
+size_t pass_bytes(const struct model *m, const struct adapter *a, int64_t rows, int64_t targets, bool keep)
 {
     const size_t C = (size_t)m->config.hidden, size = dtype_size(m->options.compute), n = (size_t)targets;
     const size_t forward = acts_bytes(m, a, rows, keep) + block_scratch_bytes(m, a, rows) + arena_room((size_t)rows * C * sizeof(float)) +
@@ -201,6 +200,8 @@ int model_reward(struct policy p, const struct sequences *s, double *score, sail
     BUG_ON(!p.model->config.reward_head, "the model has no score head");
     return run_all(p, s, score, NULL, err);
 }
+
+int64_t model_micro_tokens(const struct model *m) { return m->options.micro_tokens; }
 
 int64_t model_micro_batch(const struct model *m, const struct sequences *s, int64_t from)
 {

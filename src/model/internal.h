@@ -147,6 +147,7 @@ bool score_head_replaces(const struct model *m, const char *name); /* the tensor
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i);
 int packing_make(struct packing *p, struct arena *arena, const struct model *m, const struct sequences *s, sail_err *err);
 size_t packing_bytes(const struct model *m, const struct sequences *s);
+size_t packing_room(const struct model *m, int64_t tokens, int64_t targets, int64_t n, int64_t longest); /* of n sequences */
 
 int rope_ensure(struct model *m, int64_t n_pos, sail_err *err);
 void rope_free(struct model *m);

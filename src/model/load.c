@@ -167,7 +167,7 @@ static int prepare(struct model *m, struct weight *w, sail_err *err)
 {
     w->n_out = 0;
     for (int p = 0; p < w->n_part; p++) w->n_out += w->part[p].n_out;
-    m->layout_bytes += (size_t)(w->n_out * w->n_in) * dtype_size(m->options.compute);
+    m->layout_bytes += ops->weight_bytes(w->n_out, w->n_in, m->options.compute);
     return m->options.facts_only ? SAIL_OK : ops->weight_prepare(w, m->options.compute, err);
 }
 

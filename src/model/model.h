@@ -69,6 +69,7 @@ int model_score(struct policy p, const struct sequences *s, double *logp, float 
 /* Reward models: the head's value at the last real token of prompt + completion. */
 int model_reward(struct policy p, const struct sequences *s, double *score, sail_err *err);
 
+int64_t model_micro_tokens(const struct model *m); /* as asked for, or as the engine chose */
 /* How many of the sequences from `from` on fit one forward/backward (whole groups while possible, at least one). */
 int64_t model_micro_batch(const struct model *m, const struct sequences *s, int64_t from);
 /* Forward with the activations kept, then backward of the very same sequences: gradients += sum_i coef_i grad log pi(y_i).
@@ -138,11 +139,14 @@ int model_save(struct policy p, const char *folder, const struct save_options *o
 /* The same as one GGUF file with its tokenizer and chat template, for llama.cpp. Vectors are f32 there. Refuses by name what GGUF cannot say. */
 int model_save_gguf(struct policy p, const char *path, const struct save_options *o, sail_err *err);
 
-/* Bytes of the parts of a run: weights, layouts, activations of one micro-batch, optimizer; for the memory plan. */
+/* Bytes of a model and its adapter; for the memory plan. Not counted: what stays in the mapped file, the parameters that are trained, the kernels' own work space. */
 struct model_memory {
-    size_t weights, layouts, activations, gradients;
+    size_t weights;     /* read into memory as they are */
+    size_t layouts;     /* made for the products, the adapter's too */
+    size_t activations; /* of a pass over `rows` packed tokens that all predict one, its backward included where the model was opened for that */
 };
-struct model_memory model_memory(const struct model *m);
+struct model_memory model_memory(struct policy p, int64_t rows); /* rows 0: of a full micro-batch */
+size_t adapter_memory(const struct adapter *a);                  /* of one beside the policy's: parameters and layouts */
 /* Useful floating-point operations of a forward over these sequences (shared prompts once, head on completion tokens, attention
  * and adapters counted); backward of frozen weights is the same again, of trained ones twice. n_tok 0: the prompt is read, nothing is predicted. */
 double model_flops(struct policy p, const struct sequences *s);

@@ -9,16 +9,22 @@ static int64_t longest_of(const struct sequences *s)
     return most;
 }
 
+size_t packing_room(const struct model *m, int64_t tokens, int64_t targets, int64_t n, int64_t longest)
+{
+    const size_t N = (size_t)n, T = (size_t)tokens, predicted = (size_t)targets;
+    return turns_bytes(m, tokens, longest) + arena_room(T * 4) * 2 + arena_room(T * 8) + arena_room(2 * N * sizeof(struct attn_segment)) + arena_room(predicted * 4) * 2 + arena_room(predicted * 8) +
+           arena_room((N + 1) * 8) + arena_room(N * 4);
+}
+
 /* Upper bounds without looking at groups: a few bytes a token. */
 size_t packing_bytes(const struct model *m, const struct sequences *s)
 {
-    size_t tokens = 0, targets = 0, n = (size_t)s->n;
+    int64_t tokens = 0, targets = 0;
     for (int64_t i = 0; i < s->n; i++) {
-        tokens += (size_t)s->n_prompt[i] + (size_t)s->n_tok[i];
-        targets += (size_t)s->n_tok[i];
+        tokens += s->n_prompt[i] + s->n_tok[i];
+        targets += s->n_tok[i];
     }
-    return turns_bytes(m, (int64_t)tokens, longest_of(s)) + arena_room(tokens * 4) * 2 + arena_room(tokens * 8) + arena_room(2 * n * sizeof(struct attn_segment)) + arena_room(targets * 4) * 2 +
-           arena_room(targets * 8) + arena_room((n + 1) * 8) + arena_room(n * 4);
+    return packing_room(m, tokens, targets, s->n, longest_of(s));
 }
 
 bool sequences_share(const struct model *m, const struct sequences *s, int64_t i)

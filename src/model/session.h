@@ -23,6 +23,8 @@ int session_prepare(struct model *m, const struct adapter *a, const struct seque
 void session_run_block(struct model *m, const struct adapter *a, int64_t i, float *x3);
 /* predictions.c: of the pass that just ran */
 int predictions_take(struct predictions *out, struct policy p, sail_err *err);
+/* What a pass takes from the arena beside its packing. */
+size_t pass_bytes(const struct model *m, const struct adapter *a, int64_t rows, int64_t targets, bool keep);
 /* What model_backward takes from the arena on top of the forward. */
 size_t backward_bytes(const struct model *m, const struct adapter *a, int64_t rows, int64_t targets);
 

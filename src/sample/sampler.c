@@ -364,6 +364,14 @@ int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_
     return take_room(&r, voice, err);
 }
 
+size_t sampler_memory(const struct sampler *s)
+{
+    size_t bytes = (size_t)s->most_slots * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof *s->scratch + (size_t)s->most_answers * sizeof *s->answer +
+                   (size_t)s->most_tokens * (sizeof *s->ids + sizeof *s->logp) + (size_t)s->most_drawn * sizeof *s->drawn;
+    for (int v = 0; v < VOICES; v++) bytes += voice_memory(&s->voice[v]);
+    return bytes;
+}
+
 int sampler_run(struct sampler *s, struct policy p, const struct prompt *prompt, int64_t n_prompt, const struct sampler_options *o, struct answer **answers,
                 bool (*progress)(void *, int64_t, int64_t), void *context, sail_err *err)
 {

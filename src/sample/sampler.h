@@ -50,6 +50,7 @@ int sampler_create(struct sampler **out, struct model *m, sail_err *err);
 void sampler_free(struct sampler *s);
 /* Room from now on for calls with at most so many prompts, the longest of so many tokens, and such options: they ask the system for no memory. */
 int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_t longest, const struct sampler_options *o, sail_err *err);
+size_t sampler_memory(const struct sampler *s); /* bytes of that room */
 
 /* answers[i * n_return + k], .k counted from first_return; the memory belongs to the sampler until the next call. progress (may be NULL) is called with
  * finished answers and sampled tokens now and then; returning false stops with SAIL_FAILED "interrupted". */

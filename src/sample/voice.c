@@ -60,6 +60,13 @@ int voice_prepare(struct voice *v, struct policy p, const struct cache_layout *l
     return rc;
 }
 
+size_t voice_memory(const struct voice *v)
+{
+    if (!v->cache) return 0;
+    const struct model_facts *f = model_facts(v->policy.model);
+    return kv_cache_bytes(v->cache) + (size_t)v->n_slot * (size_t)(3 * f->hidden + f->vocab) * sizeof(float);
+}
+
 void voice_prefill(struct voice *v, const struct prefill *fill, const int64_t *place, int64_t n)
 {
     const int64_t C = model_facts(v->policy.model)->hidden;

@@ -34,6 +34,7 @@ struct voice {
 /* Room for a run; the first call makes the cache. positions: of the longest prompt and answer together. */
 int voice_prepare(struct voice *v, struct policy p, const struct cache_layout *l, int64_t positions, sail_err *err);
 void voice_release(struct voice *v);
+size_t voice_memory(const struct voice *v);
 /* Whole prompts into their places. */
 void voice_prefill(struct voice *v, const struct prefill *fill, const int64_t *place, int64_t n);
 /* A slot begins an answer to the prompt of a place. */

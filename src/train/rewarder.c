@@ -138,10 +138,10 @@ void rewarder_close(struct rewarder *r)
 const char *rewarder_name(const struct rewarder *r) { return r->ensemble.n ? "ensemble" : r->labeler ? labeler_name(r->labeler) : "reward model"; }
 
 /* Adds what a model holds to `sum`, whose activations are those of the largest. */
-static void add_model(struct model_memory *sum, const struct model *model)
+static void add_model(struct model_memory *sum, struct model *model)
 {
     if (!model) return;
-    const struct model_memory m = model_memory(model);
+    const struct model_memory m = model_memory((struct policy){.model = model}, 0);
     sum->weights += m.weights;
     sum->layouts += m.layouts;
     if (m.activations > sum->activations) sum->activations = m.activations;

@@ -222,5 +222,5 @@ struct model_memory two_level_memory(const struct run *r, size_t *trained, size_
     *trained = 0;
     for (int64_t i = 0; i < t->n_param; i++) *trained += (size_t)t->param[i].n * 8; // value and gradient
     *state = (size_t)(optimizer_state_values(t->optimizer) + 2 * point_count(r)) * sizeof(float);
-    return model_memory(t->model);
+    return model_memory((struct policy){t->model, t->adapter}, 0);
 }

@@ -102,6 +102,16 @@ static void the_plan_counts_its_judges(void **state)
         *end = '\0';
         assert_int_equal(strstr(plan, ", judges ") != NULL, of[k].judges);
         assert_int_equal(strstr(plan, ", reference ") != NULL, of[k].reference);
+        double parts = 0, together = 0;
+        int n = 0;
+        for (const char *part = plan; (part = strstr(part, " MiB")); part += 4, n++) {
+            const char *number = part;
+            while (number[-1] != ' ') number--;
+            parts += together;
+            together = atof(number);
+        }
+        assert_true(n > 5 && strstr(plan, ", sampling ") && strstr(plan, ", together "));
+        assert_near(parts, together, 0.05 * n, 0); // each is rounded to a tenth
     }
 }
 

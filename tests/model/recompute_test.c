@@ -50,7 +50,7 @@ static float *pass(const char *family, const struct trained *t, bool recompute, 
     if (p.adapter) adapter_dropout(p.adapter, t->dropout, 3, 5);
     assert_ok(model_accumulate(p, &r.s, r.coef, err));
     float *g = gradients(p, n);
-    *room = model_memory(p.model).activations;
+    *room = model_memory(p, 0).activations;
     adapter_close(p.adapter);
     model_close(p.model);
     return g;

@@ -58,6 +58,12 @@ static void pack_free(struct pack *p)
     free(p);
 }
 
+size_t cpu_weight_bytes(int64_t n_out, int64_t n_in, enum dtype compute)
+{
+    const int64_t nr = kernels()->nr;
+    return (size_t)((n_out + nr - 1) / nr * panel_bytes(units_of(compute), n_in));
+}
+
 int cpu_weight_prepare(struct weight *w, enum dtype compute, sail_err *err)
 {
     int status = ref_weight_prepare(w, compute, err);
@@ -65,8 +71,7 @@ int cpu_weight_prepare(struct weight *w, enum dtype compute, sail_err *err)
     struct pack *p = calloc(1, sizeof *p);
     if (!p) return err_memory(err, sizeof *p);
     *p = (struct pack){.compute = compute, .n_out = w->n_out, .n_in = w->n_in, .units = units_of(compute)};
-    const int64_t nr = kernels()->nr;
-    const size_t bytes = (size_t)((w->n_out + nr - 1) / nr * panel_bytes(p->units, w->n_in));
+    const size_t bytes = cpu_weight_bytes(w->n_out, w->n_in, compute);
     p->panels = block_alloc(bytes);
     if (!p->panels) {
         free(p);
