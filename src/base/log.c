@@ -11,11 +11,12 @@
 static bool quiet_notes;
 static const char *process_name;
 
-/* Marks of the warnings said so far (0: free), in memory that children have in common; NULL: nobody looks. */
+/* Marks of the warnings said so far (0: free). */
 struct said {
     _Atomic uint64_t mark[1024];
 };
-static struct said *said;
+static struct said own;
+static struct said *shared; /* in memory that children have in common; NULL: a warning may be said again */
 
 void log_quiet(bool quiet) { quiet_notes = quiet; }
 void log_name(const char *name) { process_name = name; }
@@ -31,15 +32,15 @@ static void line(const char *kind, const char *fmt, va_list ap)
 
 void log_each_once(bool once)
 {
-    if (said) munmap(said, sizeof *said);
-    said = NULL;
+    if (shared) munmap(shared, sizeof *shared);
+    shared = NULL;
     if (!once) return;
-    void *p = mmap(NULL, sizeof *said, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (p != MAP_FAILED) said = p; // else they are said again, which is no reason to stop
+    void *p = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED) shared = p; // else they are said again, which is no reason to stop
 }
 
 /* Leaves a mark for the text; false: it was there. */
-static bool is_new(const char *text)
+static bool is_new(struct said *said, const char *text)
 {
     uint64_t h = 14695981039346656037u; // FNV-1a
     for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211u;
@@ -61,15 +62,29 @@ void log_note(const char *fmt, ...)
     va_end(ap);
 }
 
+static void warn(struct said *said, const char *fmt, va_list ap)
+{
+    char text[4096];
+    va_list copy;
+    va_copy(copy, ap);
+    vsnprintf(text, sizeof text, fmt, copy);
+    va_end(copy);
+    if (!said || is_new(said, text)) line("warning", fmt, ap);
+}
+
 void log_warning(const char *fmt, ...)
 {
-    char text[4096] = "";
-    va_list ap, again;
+    va_list ap;
     va_start(ap, fmt);
-    va_copy(again, ap);
-    if (said) vsnprintf(text, sizeof text, fmt, again);
-    if (!said || is_new(text)) line("warning", fmt, ap);
-    va_end(again);
+    warn(shared, fmt, ap);
+    va_end(ap);
+}
+
+void log_warning_once(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    warn(shared ? shared : &own, fmt, ap);
     va_end(ap);
 }
 

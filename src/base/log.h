@@ -6,6 +6,7 @@
 
 void log_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_warning_once(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* the same words once in a process */
 void log_quiet(bool quiet); /* notes are dropped, warnings stay */
 void log_name(const char *name);  /* warnings of this process begin with it; the text stays the caller's */
 /* From here on a warning that this process or its children (started later) have said already is not said again; false: all are said, as at the start. */

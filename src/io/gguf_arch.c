@@ -198,8 +198,9 @@ char *hf_name_of_head(const char *name, int64_t head)
 
 bool hf_name_is_buffer(const char *name)
 {
-    static const char *const ends[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"};
+    static const char *const ends[] = {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"};
     const size_t n = strlen(name);
+    if (strstr(name, "rotary_emb.")) return true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
     return false;

@@ -53,7 +53,7 @@ const char *gguf_arch_list(void); /* "llama, qwen2, ...": model types, for messa
 char *gguf_name_to_hf(const struct gguf_arch *a, const char *name, enum gguf_layout *layout);
 char *gguf_name_from_hf(const struct gguf_arch *a, const char *name, enum gguf_layout *layout);
 char *hf_name_of_head(const char *name, int64_t head); /* the number in place of '#' */
-/* Buffers of old folders that are no weights (masks, inverse frequencies). */
+/* Buffers of old folders that are no weights (masks, what rotary embeddings computed). */
 bool hf_name_is_buffer(const char *name);
 
 /* Heads by which rows are grouped in `layout`, given the model's numbers. */

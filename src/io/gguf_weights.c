@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "io/gguf.h"
 #include "io/gguf_config.h"
@@ -21,6 +22,8 @@ struct gguf_weights {
     struct entry *entry;
     int64_t n;
     size_t capacity;
+    int64_t n_unknown;   /* tensors that no part of the architecture is called after */
+    const char *unknown; /* the first of them */
 };
 
 static bool is_plain(uint32_t type) { return type == GGML_F32 || type == GGML_F16 || type == GGML_BF16; }
@@ -47,7 +50,10 @@ static int add_tensor(struct gguf_weights *w, const struct gguf_arch *arch, cons
     enum gguf_layout layout;
     char *name = gguf_name_to_hf(arch, t->name, &layout);
     const char *path = gguf_path(w->g);
-    if (!name) return err_set(err, SAIL_FAILED, "%s: tensor '%s' is not known for architecture %s", path, t->name, arch->arch);
+    if (!name) {
+        if (!w->n_unknown++) w->unknown = t->name;
+        return SAIL_OK;
+    }
     if (layout == LAYOUT_STACKED) {
         int rc = add_heads(w, t, name, err);
         free(name);
@@ -85,6 +91,8 @@ static int open_all(struct gguf_weights *w, const char *path, const struct tenso
     const int64_t all = gguf_tensor_count(w->g);
     for (int64_t i = 0; !rc && i < all; i++)
         if (!is_rope_factor(gguf_tensor_at(w->g, i)->name)) rc = add_tensor(w, arch, gguf_tensor_at(w->g, i), err);
+    if (!rc && w->n_unknown)
+        log_warning_once("%s: %lld of %lld tensors are not known for architecture %s and are not used, '%s' the first", path, (long long)w->n_unknown, (long long)all, arch->arch, w->unknown);
     if (!rc) rc = mem_alloc(list, (size_t)w->n, sizeof **list, err);
     for (int64_t i = 0; !rc && i < w->n; i++) (*list)[i] = &w->entry[i].tensor;
     *n = w->n;

@@ -191,11 +191,17 @@ const struct tensor *weights_at(const struct weights *w, int64_t i) { return w->
 
 const char *weights_stored_type(const struct weights *w, const struct tensor *t) { return w->gguf ? gguf_weights_type(t) : dtype_name(t->dtype); }
 
-const struct tensor *weights_find(const struct weights *w, const char *name)
+int64_t weights_place(const struct weights *w, const char *name)
 {
     const struct tensor key = {.name = name}, *wanted = &key;
     const struct tensor **found = w->n ? bsearch(&wanted, w->by_name, (size_t)w->n, sizeof *w->by_name, by_name) : NULL;
-    return found ? *found : NULL;
+    return found ? found - w->by_name : -1;
+}
+
+const struct tensor *weights_find(const struct weights *w, const char *name)
+{
+    const int64_t i = weights_place(w, name);
+    return i < 0 ? NULL : w->by_name[i];
 }
 
 const void *weights_map(const struct weights *w, const struct tensor *t)

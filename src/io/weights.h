@@ -28,6 +28,7 @@ int64_t weights_count(const struct weights *w);
 const struct tensor *weights_at(const struct weights *w, int64_t i);
 /* "BF16", of a GGUF file its own: "Q4_1". */
 const char *weights_stored_type(const struct weights *w, const struct tensor *t);
+int64_t weights_place(const struct weights *w, const char *name); /* its place in the order of names, 0 to count - 1; -1: there is no such tensor */
 const struct tensor *weights_find(const struct weights *w, const char *name);
 
 /* The tensor's bytes in the file when they are exactly its dtype, layout and are aligned to it; else NULL (quantised, permuted). */

@@ -122,6 +122,7 @@ struct model {
     char *path;
     const char *prefix; /* of tensor names in this file */
     struct weights *file;
+    bool *used; /* (tensors of the file, by weights_place) while it is opened: asked for */
     struct weight embed, position, head; /* head: a copy of embed's handle when tied */
     struct norm final_norm;
     float *score_bias;
@@ -138,6 +139,9 @@ struct model {
     struct session *session;
     size_t layout_bytes, weight_bytes;
 };
+
+/* leftovers.c: what the file holds and the model has not asked for. */
+int leftovers_check(const struct model *m, sail_err *err);
 
 /* score_head.c */
 int score_head_config(const struct model *m, json_t *config, sail_err *err); /* a language model's config.json to its reward model's */

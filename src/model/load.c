@@ -31,7 +31,7 @@ static int find(const struct model *m, const char *name, int64_t rows, int64_t c
                        (long long)(t->n_dim > 0 ? t->dim[0] : 1));
     if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16)
         return err_set(err, SAIL_FAILED, "%s: tensor '%s': expected F32, BF16 or F16, got %s", m->path, name, dtype_name(t->dtype));
-    *out = t;
+    m->used[weights_place(m->file, name)] = true;
     return SAIL_OK;
 }
 
@@ -362,7 +362,11 @@ int model_open(struct model **out, const char *path, const struct model_options 
     }
     // Gemma's constant is rounded as the weights that it multiplies are: to bf16 when they run in bf16.
     if (!rc && o->compute == DTYPE_BF16 && m->config.family->embed_by_sqrt) m->config.embed_scale = bf16_to_f32(f32_to_bf16(m->config.embed_scale));
+    if (!rc) rc = mem_alloc(&m->used, (size_t)weights_count(m->file), sizeof *m->used, err);
     if (!rc) rc = load_all(m, err);
+    if (!rc) rc = leftovers_check(m, err);
+    free(m->used);
+    m->used = NULL;
     if (rc) {
         model_close(m);
         return rc;
