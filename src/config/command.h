@@ -8,6 +8,7 @@ struct command_row {
     enum command id;
     const char *name, *summary, *usage;
     bool takes_action; /* one positional word */
+    const char *more;  /* what --help says below the usage; NULL: nothing */
 };
 const struct command_row *command_find(const char *name); /* NULL: unknown */
 const struct command_row *command_at(int i);              /* NULL after the last */

@@ -334,7 +334,7 @@ void sail_config_help(const char *command, FILE *out)
     sail_config *defaults = NULL;
     if (sail_config_create(&defaults, command, NULL)) return;
     const struct command_row *row = command_find(command);
-    fprintf(out, "sail %s: %s\n\nusage: %s\n\n", row->name, row->summary, row->usage);
+    fprintf(out, "sail %s: %s\n\nusage: %s\n\n%s", row->name, row->summary, row->usage, row->more ? row->more : "");
     if (row->id != CMD_COMPARE) fprintf(out, "  %-34s %s\n", "--config FILE", "options from a YAML file; flags win");
     for (int i = 0; i < OPTION_COUNT; i++)
         if (rows[i].commands & row->id) print_option(defaults, i, out);

@@ -26,10 +26,16 @@ json_t *bench_machine(void)
     return json_pack("{s:s, s:i, s:f, s:s}", "processor", m.processor, "cores", (int)m.cores, "memory_mib", m.memory_mib, "instructions", backend_describe());
 }
 
-void bench_print_head(const char *what, enum dtype dtype)
+void bench_print_machine(void)
 {
     const struct machine m = machine_facts();
-    printf("%s, %s, %d threads\n%s, %ld cores, %.0f MiB, %s\n", what, dtype == DTYPE_BF16 ? "bf16" : "f32", backend_thread_count(), m.processor, m.cores, m.memory_mib, backend_describe());
+    printf("%s, %ld cores, %.0f MiB, %s\n", m.processor, m.cores, m.memory_mib, backend_describe());
+}
+
+void bench_print_head(const char *what, enum dtype dtype)
+{
+    printf("%s, %s, %d threads\n", what, dtype == DTYPE_BF16 ? "bf16" : "f32", backend_thread_count());
+    bench_print_machine();
 }
 
 void bench_print_json(json_t *all)

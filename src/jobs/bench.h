@@ -22,6 +22,7 @@ void bench_unload(struct bench_input *l);
 enum { BENCH_WARM_UP = 2 }; /* steps before those that are timed */
 double bench_median(double *times, int64_t n); /* sorts them */
 json_t *bench_machine(void);                   /* what the figures were measured on */
+void bench_print_machine(void);                /* the same as a line */
 void bench_print_head(const char *what, enum dtype dtype);
 void bench_print_json(json_t *all); /* one line; takes the reference */
 

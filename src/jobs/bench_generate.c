@@ -15,6 +15,7 @@ struct generation {
     struct sampler *sampler;
     struct sampler_cost *run; /* (steps) */
     double prefill_flops, decode_flops;
+    int64_t allocations; /* of all timed runs */
 };
 
 /* Prompts of one length that no tokenizer is needed for; other programs make the same ids (bench/made_ids.py). */
@@ -79,9 +80,12 @@ static int run(struct generation *g, sail_err *err)
                                       .n_slot = c->batch, .seed = (uint64_t)c->seed, .ignore_eos = true};
     struct answer *answers = NULL;
     for (int64_t i = -1; i < c->steps; i++) { // one to warm up
+        const int64_t allocations = mem_allocations();
         int rc = sampler_run(g->sampler, g->in.policy, g->prompt, g->n_prompt, &o, &answers, NULL, NULL, err);
         if (rc) return rc;
-        if (i >= 0) g->run[i] = sampler_cost(g->sampler);
+        if (i < 0) continue;
+        g->allocations += mem_allocations() - allocations;
+        g->run[i] = sampler_cost(g->sampler);
     }
     count_flops(g, answers);
     qsort(g->run, (size_t)c->steps, sizeof *g->run, ascending);
@@ -95,6 +99,7 @@ static void print_generation(const struct generation *g, enum dtype dtype)
     const double peak = backend_peak_gflops(dtype), memory = backend_memory_gbs(), total = seconds_of(m), new = (double)m->decode_tokens, old = (double)m->prefill_tokens;
     const double prefill = g->prefill_flops / m->prefill_s / 1e9, decode = g->decode_flops / m->decode_s / 1e9, both = (g->prefill_flops + g->decode_flops) / total / 1e9;
     const double weights = model_step_bytes(g->in.policy) * (double)m->passes / m->decode_s / 1e9;
+    const double allocations = (double)g->allocations / (double)c->steps;
     const char *type = dtype == DTYPE_BF16 ? "bf16" : "f32";
     if (c->json) {
         json_t *all = json_pack("{s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "what", "generate", "model", c->model, "dtype", type, "threads", backend_thread_count(), "steps",
@@ -103,7 +108,8 @@ static void print_generation(const struct generation *g, enum dtype dtype)
         json_t *prompts = json_pack("{s:f, s:f, s:f, s:f}", "prefill_s", m->prefill_s, "prefill_tokens_per_s", old / m->prefill_s, "prefill_gflops", prefill, "prefill_share_of_peak", prefill / peak);
         json_t *answers = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "decode_s", m->decode_s, "decode_tokens_per_s", new / m->decode_s, "decode_gflops", decode, "decode_share_of_peak", decode / peak,
                                     "decode_weights_gbs", weights, "memory_gbs", memory, "decode_share_of_memory", weights / memory);
-        json_t *machine = json_pack("{s:f, s:f, s:f, s:f, s:o}", "useful_gflops", both, "peak_gflops", peak, "share_of_peak", both / peak, "peak_rss_mib", mem_peak_mib(), "machine", bench_machine());
+        json_t *machine = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:{s:f, s:f}, s:o}", "useful_gflops", both, "peak_gflops", peak, "share_of_peak", both / peak, "peak_rss_mib", mem_peak_mib(), "allocations_per_step",
+                                    allocations, "gflop_per_step", (g->prefill_flops + g->decode_flops) / 1e9, "ms_per_step", "prefill", 1e3 * m->prefill_s, "decode", 1e3 * m->decode_s, "machine", bench_machine());
         json_object_update(all, prompts);
         json_object_update(all, answers);
         json_object_update(all, machine);
@@ -120,7 +126,8 @@ static void print_generation(const struct generation *g, enum dtype dtype)
            100 * prefill / peak, peak);
     printf("  decode tokens/s  %10.1f   %lld tokens in %.1f ms, %.1f GFLOP/s, %.1f %%\n", new / m->decode_s, (long long)m->decode_tokens, 1e3 * m->decode_s, decode, 100 * decode / peak);
     printf("  decode GB/s      %10.1f   of weights, %.1f %% of %.1f measured; %.3f ms a pass\n", weights, 100 * weights / memory, memory, 1e3 * m->decode_s / (double)(m->passes ? m->passes : 1));
-    printf("  peak memory MiB  %10.1f\n", mem_peak_mib());
+    printf("  useful GFLOP/s   %10.1f   %.1f %% of %.0f measured, prompts and answers together\n", both, 100 * both / peak, peak);
+    printf("  peak memory MiB  %10.1f   %.3g allocations a run\n", mem_peak_mib(), allocations);
 }
 
 int bench_generate(const sail_config *c, enum dtype dtype, sail_err *err)

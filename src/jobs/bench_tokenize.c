@@ -39,13 +39,16 @@ static void print_rate(const char *what, double seconds, int64_t tokens, size_t 
 static void print_result(const sail_config *c, double first, double median, int64_t tokens, size_t bytes)
 {
     if (c->json) {
-        printf("{\"what\": \"tokenize\", \"model\": \"%s\", \"bytes\": %zu, \"tokens\": %lld, \"steps\": %lld, \"first_s\": %.6g, \"median_s\": %.6g, \"tokens_per_s\": %.6g, \"mb_per_s\": %.6g}\n",
-               c->model, bytes, (long long)tokens, (long long)c->steps, first, median, (double)tokens / median, (double)bytes / median / 1e6);
+        bench_print_json(json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "what", "tokenize", "model", c->model, "threads", 1, "bytes", (json_int_t)bytes, "tokens", (json_int_t)tokens, "steps",
+                                   (json_int_t)c->steps, "first_s", first, "median_s", median, "tokens_per_s", (double)tokens / median, "mb_per_s", (double)bytes / median / 1e6, "peak_rss_mib", mem_peak_mib(),
+                                   "machine", bench_machine()));
         return;
     }
     printf("tokenize, one core, %lld tokens of %zu bytes\n", (long long)tokens, bytes);
+    bench_print_machine();
     print_rate("first pass", first, tokens, bytes);
     print_rate("median pass", median, tokens, bytes);
+    printf("  peak memory MiB  %10.1f\n", mem_peak_mib());
 }
 
 static int time_passes(const struct tokenizer *t, const sail_config *c, const char *text, size_t len, sail_err *err)

@@ -41,14 +41,24 @@ static int reserve(struct row_pool *pool, size_t need, sail_err *err)
     return rc;
 }
 
+static size_t tokens_of(const struct example *e) { return 2 * (size_t)e->prompt.n + (size_t)e->chosen.n + (size_t)e->rejected.n + (size_t)e->completion.n; }
+
+/* Room for any n rows of the data set. */
+static int reserve_any(struct row_pool *pool, const struct dataset *d, int64_t n, sail_err *err)
+{
+    size_t longest = 0, all = 0;
+    for (int64_t i = 0; i < d->n; i++) {
+        all += tokens_of(&d->example[i]);
+        if (tokens_of(&d->example[i]) > longest) longest = tokens_of(&d->example[i]);
+    }
+    return reserve(pool, n == d->n ? all : (size_t)n * longest, err);
+}
+
 int rows_fill(struct batch *b, struct row_pool *pool, const struct dataset *d, int64_t from, int64_t n, sail_err *err)
 {
     size_t need = 0;
-    for (int64_t i = from; i < from + n; i++) {
-        const struct example *e = &d->example[i % d->n];
-        need += 2 * (size_t)e->prompt.n + (size_t)e->chosen.n + (size_t)e->rejected.n + (size_t)e->completion.n;
-    }
-    int rc = reserve(pool, need, err);
+    for (int64_t i = from; i < from + n; i++) need += tokens_of(&d->example[i % d->n]);
+    int rc = need > pool->capacity ? reserve_any(pool, d, n, err) : SAIL_OK;
     if (rc) return rc;
     batch_clear(b);
     int32_t *at = pool->ids;

@@ -1,4 +1,4 @@
-/* sail bench from outside: what a step takes. */
+/* sail bench from outside: what a step takes, and that it says all of it. */
 #include "cli/program.h"
 
 #include <jansson.h>
@@ -39,6 +39,54 @@ static void a_step_allocates_nothing(void **state)
     }
 }
 
+/* Each mode says what was asked of it, as text and for programs: rates, phases, useful work and its share of the peak, memory, allocations, the machine. */
+static void every_mode_says_all(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *options, *phases[9];
+        bool pairs;
+    } of[] = {
+        {"train", "--lora-r 4", {"data", "sample", "label", "score", "forward", "backward", "optimizer", "io", NULL}, true},
+        {"score", "", {"data", "score", NULL}, true},
+        {"generate", "--prompt-length 9 --max-new-tokens 12", {"prefill", "decode", NULL}, false},
+    };
+    static const char *const above_zero[] = {"tokens_per_s", "s_per_step", "useful_gflops", "peak_gflops", "share_of_peak", "gflop_per_step", "peak_rss_mib"},
+                      *const said[] = {"tokens/s", "GFLOP/s", "% of", "peak memory MiB", "allocations a", " cores, ", " MiB, "};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        json_t *j = bench(of[k].what, of[k].options), *ms = json_object_get(j, "ms_per_step"), *machine = json_object_get(j, "machine");
+        double phases = 0;
+        for (size_t i = 0; i < sizeof above_zero / sizeof *above_zero; i++)
+            if (!(number(j, above_zero[i]) > 0)) fail_msg("%s: %s is %g", of[k].what, above_zero[i], number(j, above_zero[i]));
+        assert_true(number(j, "pairs_per_s") > 0 || !of[k].pairs);
+        assert_near(number(j, "allocations_per_step"), 0, 0, 0);
+        for (const char *const *phase = of[k].phases; *phase; phase++) phases += number(ms, *phase);
+        assert_int_equal(json_object_size(ms), k == 0 ? 8 : 2);
+        assert_true(phases > 0);
+        if (!of[k].pairs) assert_near(phases, 1e3 * number(j, "s_per_step"), 0, 1e-4); // of the same run; in other modes some of a step is of no phase
+        assert_true(number(machine, "cores") > 0 && number(machine, "memory_mib") > 0 && json_is_string(json_object_get(machine, "processor")) && json_is_string(json_object_get(machine, "instructions")));
+        json_decref(j);
+        assert_run("bench %s --model %s --data %s/pairs.jsonl --batch 4 --steps 2 --max-length 64 --dtype f32 --threads 1 %s", of[k].what, model, folder, of[k].options);
+        for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+            if (!strstr(output, said[i])) fail_msg("%s: no '%s' in %s", of[k].what, said[i], output);
+        if (of[k].pairs) assert_non_null(strstr(output, "pairs/s"));
+    }
+    assert_run("bench tokenize --model %s --text-file %s/prompts.jsonl --steps 2 --json", model, folder);
+    json_t *j = json_loads(output, 0, NULL);
+    assert_true(number(j, "tokens_per_s") > 0 && number(j, "peak_rss_mib") > 0 && json_is_object(json_object_get(j, "machine")));
+    json_decref(j);
+}
+
+static void help_says_what_is_printed(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"pairs_per_s", "tokens_per_s", "s_per_step", "ms_per_step", "useful_gflops", "peak_gflops", "share_of_peak", "gflop_per_step", "peak_rss_mib", "allocations_per_step", "machine",
+                                       "data, sample, label, score, forward", "prefill and decode", "data and score", "tokenize"};
+    assert_run("bench --help");
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (!strstr(output, said[i])) fail_msg("--help: no '%s'", said[i]);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -48,6 +96,6 @@ static int prepare(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_allocates_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_step_allocates_nothing), cmocka_unit_test(every_mode_says_all), cmocka_unit_test(help_says_what_is_printed)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
