@@ -94,3 +94,15 @@ double clock_seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+const char *clock_duration(char text[32], double seconds)
+{
+    const long long s = seconds < 0 ? 0 : seconds < 1e15 ? (long long)seconds : 1000000000000000;
+    if (s >= 3600)
+        snprintf(text, 32, "%lldh%02dm", s / 3600, (int)(s / 60 % 60));
+    else if (s >= 60)
+        snprintf(text, 32, "%dm%02ds", (int)(s / 60), (int)(s % 60));
+    else
+        snprintf(text, 32, "%ds", (int)s);
+    return text;
+}

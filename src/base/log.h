@@ -12,5 +12,6 @@ void log_name(const char *name);  /* warnings of this process begin with it; the
 /* From here on a warning that this process or its children (started later) have said already is not said again; false: all are said, as at the start. */
 void log_each_once(bool once);
 double clock_seconds(void); /* monotonic */
+const char *clock_duration(char text[32], double seconds); /* "2h05m", "3m07s", "41s": text */
 
 #endif

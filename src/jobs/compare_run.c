@@ -87,19 +87,17 @@ static int lock_folder(const char *folder, int *out, sail_err *err)
     return rc;
 }
 
-static void put_duration(char text[32], double seconds) { snprintf(text, 32, "%dm%02ds", (int)seconds / 60, (int)seconds % 60); }
-
 static size_t left(const struct drive *d) { return d->c->n_run - d->n_before - d->n_done - d->n_failed; }
 
-/* "finished 12 of 340, running 16 | 1m03s | ETA 20m10s": rewritten in place on a terminal, else a line every 30 s and the last one. */
+/* "finished 12 of 340, running 16 | 1m03s | ETA 2h10m": rewritten in place on a terminal, else a line every 30 s and the last one. */
 static void show(struct drive *d)
 {
     const double now = clock_seconds();
     const bool last = !d->n_running && (d->stopping || !left(d));
     if (d->c->jobs == 1 || d->c->quiet || (!last && now - d->shown < (d->terminal ? 0.2 : 30))) return;
     char spent[32], eta[32], failed[40] = "", rest[48] = "";
-    put_duration(spent, now - d->started);
-    put_duration(eta, d->n_done ? (now - d->started) / (double)d->n_done * (double)left(d) : 0);
+    clock_duration(spent, now - d->started);
+    clock_duration(eta, d->n_done ? (now - d->started) / (double)d->n_done * (double)left(d) : 0);
     if (d->n_failed) snprintf(failed, sizeof failed, ", failed %zu", d->n_failed);
     if (d->n_done && left(d) && !d->stopping) snprintf(rest, sizeof rest, " | ETA %s", eta);
     fprintf(stderr, d->terminal ? "\r\033[Kfinished %zu of %zu%s, %s %zu | %s%s%s" : "finished %zu of %zu%s, %s %zu | %s%s%s\n", d->n_before + d->n_done, d->c->n_run, failed,
@@ -111,10 +109,7 @@ static void show(struct drive *d)
 static void announce(const struct drive *d, const struct compare_run *run)
 {
     char eta[48] = "", duration[32];
-    if (d->n_done) {
-        put_duration(duration, (clock_seconds() - d->started) / (double)d->n_done * (double)left(d));
-        snprintf(eta, sizeof eta, ", ETA %s", duration);
-    }
+    if (d->n_done) snprintf(eta, sizeof eta, ", ETA %s", clock_duration(duration, (clock_seconds() - d->started) / (double)d->n_done * (double)left(d)));
     log_note("run %zu of %zu: %s, seed %lld (%zu finished before, %zu to do%s)", (size_t)(run - d->c->run) + 1, d->c->n_run, run->method->name, (long long)run->seed, d->n_before, left(d), eta);
 }
 

@@ -193,16 +193,6 @@ static const double *find(const struct metric *m, int n, const char *name)
     return NULL;
 }
 
-static void put_duration(struct buf *b, double s)
-{
-    if (s >= 3600)
-        buf_printf(b, "%dh%02dm", (int)(s / 3600), (int)(s / 60) % 60);
-    else if (s >= 60)
-        buf_printf(b, "%dm%02ds", (int)(s / 60), (int)s % 60);
-    else
-        buf_printf(b, "%ds", (int)s);
-}
-
 void run_writer_progress(struct run_writer *w, int64_t step, const struct metric *m, int n, double tokens_per_s, const char *phase)
 {
     const double now = clock_seconds();
@@ -221,10 +211,8 @@ void run_writer_progress(struct run_writer *w, int64_t step, const struct metric
     }
     if (n && tokens_per_s > 0) buf_printf(&b, " | %.0f tok/s", tokens_per_s);
     if (!n) buf_printf(&b, " | %s", phase);
-    if (step > w->first_step && !last) {
-        buf_puts(&b, " | ETA ");
-        put_duration(&b, (now - w->started) / (double)(step - w->first_step) * (double)(w->total - step));
-    }
+    char eta[32];
+    if (step > w->first_step && !last) buf_printf(&b, " | ETA %s", clock_duration(eta, (now - w->started) / (double)(step - w->first_step) * (double)(w->total - step)));
     fprintf(stderr, w->terminal ? "\r\033[K%s" : "%s\n", b.data);
     fflush(stderr);
     w->line_open = w->terminal;

@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tensor/tensor.h"
@@ -98,13 +99,39 @@ static void buffers_keep_their_maximum(void **state)
     buf_release(&b);
 }
 
+static void durations_are_short(void **state)
+{
+    (void)state;
+    static const struct {
+        double seconds;
+        const char *text;
+    } of[] = {{-1, "0s"}, {0, "0s"}, {59.9, "59s"}, {60, "1m00s"}, {63.2, "1m03s"}, {3599, "59m59s"}, {3600, "1h00m"}, {7500, "2h05m"}, {360000, "100h00m"}, {INFINITY, "277777777777h46m"}};
+    char text[32];
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) assert_string_equal(clock_duration(text, of[i].seconds), of[i].text);
+}
+
+/* What formatting appends is what appending it appends, up to the maximum. */
+static void formatted_text_goes_straight_in(void **state)
+{
+    (void)state;
+    struct buf b;
+    buf_init(&b, 600);
+    for (int i = 0; i < 100; i++) assert_true(buf_printf(&b, "%s%03d", i % 2 ? "" : "-", i));
+    assert_int_equal(b.len, 350);
+    assert_int_equal(strlen(b.data), 350);
+    assert_string_equal(b.data + 340, "097-098099");
+    assert_false(buf_printf(&b, "%300s", "x"));
+    assert_true(b.failed && b.len == 350);
+    buf_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_is_the_published_one), cmocka_unit_test(messages_are_one_line_of_text), cmocka_unit_test(streams_and_steps_differ),
         cmocka_unit_test(permutation_holds_everything_once), cmocka_unit_test(f16_round_trips_every_value),
         cmocka_unit_test(bf16_rounds_to_even), cmocka_unit_test(json_strings_are_escaped),
-        cmocka_unit_test(buffers_keep_their_maximum),
+        cmocka_unit_test(buffers_keep_their_maximum), cmocka_unit_test(formatted_text_goes_straight_in), cmocka_unit_test(durations_are_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
