@@ -33,11 +33,12 @@ static int run_sail(const char *fmt, ...)
         if (run_sail(__VA_ARGS__)) fail_msg("sail failed: %s", output); \
     } while (0)
 
-/* What run_sail returned for these options: refused as a mistake in the request, in words that say `says`. */
-static inline void assert_refused(int status, const char *options, const char *says)
+/* What run_sail returned for these options: so (1: failed, 2: a mistake in the request), in words that say `says`. */
+static inline void assert_status(int status, int wanted, const char *options, const char *says)
 {
-    if (status != 2 || !strstr(output, says)) fail_msg("%s: status %d, said: %s(wanted 2 and \"%s\")", options, status, output, says);
+    if (status != wanted || !strstr(output, says)) fail_msg("%s: status %d, said: %s(wanted %d and \"%s\")", options, status, output, wanted, says);
 }
+static inline void assert_refused(int status, const char *options, const char *says) { assert_status(status, 2, options, says); }
 
 static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void shell(const char *fmt, ...)
