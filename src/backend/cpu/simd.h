@@ -131,9 +131,14 @@ FN float sum_lanes(vf x)
     return x[0];
 }
 
-/* A NaN in either stays visible in the first place only; comparisons with NaN are false. */
+/* b where either is NaN, as in the instructions of x86. */
+#ifdef VMAX
+FN vf vmax(vf a, vf b) { return VMAX(a, b); }
+FN vf vmin(vf a, vf b) { return VMIN(a, b); }
+#else
 FN vf vmax(vf a, vf b) { return blend((vi)(a > b), a, b); }
 FN vf vmin(vf a, vf b) { return blend((vi)(a < b), a, b); }
+#endif
 FN float max_lanes(vf x)
 {
 #if LANES >= 16
@@ -168,19 +173,22 @@ FN vf exp_reduce(vf x, vi *n)
 /* Within 2 ulp; underflows to 0 through the subnormals, overflows to infinity, NaN stays. */
 FN vf vexp(vf x)
 {
-    x = blend((vi)(x < splat(-104.0f)), splat(-104.0f), x);
-    x = blend((vi)(x > splat(89.0f)), splat(89.0f), x);
-    vi n, half;
+    x = vmin(splat(89.0f), vmax(splat(-104.0f), x));
+    vi n;
     vf p = exp_reduce(x, &n) + 1.0f;
-    half = n >> 1; // 2^n in two factors: n reaches from -150 to 128
+#ifdef TIMES_2_TO
+    return TIMES_2_TO(p, n);
+#else
+    vi half = n >> 1; // in two factors: n reaches from -150 to 128
     return p * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
+#endif
 }
 
 /* tanh |x| = e / (e + 2) with e = exp(2 |x|) - 1: nothing cancels near 0. */
 FN vf vtanh(vf x)
 {
     vf y = vabs(x) * 2.0f;
-    y = blend((vi)(y > splat(20.0f)), splat(20.0f), y);
+    y = vmin(splat(20.0f), y);
     vi n;
     vf p = exp_reduce(y, &n), s = (vf)((n + 127) << 23), e = s * p + (s - 1.0f);
     vf t = e / (e + 2.0f);

@@ -1,4 +1,13 @@
-/* Parts of vectors by AVX-512 masks, for simd.h. */
+/* What AVX-512 has instructions for, for simd.h. */
+#include <immintrin.h>
+
+#define U32_FROM_U16(x) ((vu)_mm512_cvtepu16_epi32((__m256i)(x)))
+#define U16_FROM_U32(x) ((vh)_mm512_cvtepi32_epi16((__m512i)(x)))
+#define VMAX(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define VMIN(a, b) ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define TIMES_2_TO(x, n) ((vf)_mm512_scalef_ps((__m512)(x), _mm512_cvtepi32_ps((__m512i)(n))))
+
+/* Parts of vectors, by masks. */
 #define FIRST(left) ((__mmask16)((1u << (left)) - 1))
 #define GET_PART(at, t, left)                                                                                                    \
     ((t) == DTYPE_F32 ? (vf)_mm512_maskz_loadu_ps(FIRST(left), at)                                                               \
