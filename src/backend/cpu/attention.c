@@ -209,7 +209,7 @@ static void fwd_item(const struct query_block *b, void *o, int64_t ldo, float *l
             visible(shape->window > 0 ? query - shape->window + 1 : 0, query, key.position, key.n, &from, &to);
             zero_outside(s, key.n, from, to);
             if (from < to) {
-                float older = kernel->attn_softmax(s + from, to - from, shape->softcap, &w.max[r], &w.sum[r]);
+                float older = kernel->attn_softmax(s + from, to - from, shape->softcap, &w.max[r], &w.sum[r], NULL);
                 if (older != 1) kernel->axpy(w.out + r * d, DTYPE_F32, w.out + r * d, DTYPE_F32, d, older, false);
             }
             weights_as_operand(u, s, key.n);

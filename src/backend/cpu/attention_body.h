@@ -7,7 +7,14 @@ FN vf cap(vf s, float softcap, vf *slope)
     return y * softcap;
 }
 
-static TARGET float attn_softmax(float *s, int64_t n, float softcap, float *max, float *sum)
+/* Vector by vector: processors drop what they are told to fetch when too much is on its way. */
+FN void fetch_some(const struct fetch *f, int64_t i)
+{
+    const char *at = f->at + i / CACHE_BLOCK * f->block + i % CACHE_BLOCK / LANES * f->step;
+    for (int64_t line = 0; line < f->step; line += 64) __builtin_prefetch(at + line);
+}
+
+static TARGET float attn_softmax(float *s, int64_t n, float softcap, float *max, float *sum, const struct fetch *fetch)
 {
     vf top = splat(*max), total = {0}, slope;
     for (int64_t i = 0; i < n; i += LANES) {
@@ -20,6 +27,7 @@ static TARGET float attn_softmax(float *s, int64_t n, float softcap, float *max,
     }
     float largest = max_lanes(top), older = *max == -INFINITY ? 0 : expf(*max - largest);
     for (int64_t i = 0; i < n; i += LANES) {
+        if (fetch) fetch_some(fetch, i);
         vf p = keep_first(vexp(get(s, DTYPE_F32, i, n - i) - splat(largest)), n - i, 0);
         total += p;
         put(s, DTYPE_F32, i, n - i, p);

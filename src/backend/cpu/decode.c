@@ -235,7 +235,7 @@ static void range_scores(const struct decode *g, const struct item *w, struct ra
     }
 }
 
-/* out += weights times the range's values. */
+/* out += weights times the range's values; the next head's keys come meanwhile. */
 static void range_values(const struct decode *g, const struct item *w, struct range r, int64_t kv)
 {
     const struct layout *l = &g->l;
@@ -244,7 +244,7 @@ static void range_values(const struct decode *g, const struct item *w, struct ra
         const bool last = at + CACHE_BLOCK >= r.n;
         const int64_t keys = last ? r.n - at : CACHE_BLOCK;
         const struct gemm p = {.a = (const char *)(w->s + r.first * w->stride + r.column) + at * (pairs ? 2 : 4), .row = w->stride * 4, .step = 4,
-                               .b = block_at(g, r.start + at, kv) + l->values, .panel = l->value_panel, .next = last ? r.next : block_at(g, r.start + at + CACHE_BLOCK, kv) + l->values,
+                               .b = block_at(g, r.start + at, kv) + l->values, .panel = l->value_panel, .next = kv + 1 < g->shape->n_kv ? block_at(g, r.start + at, kv + 1) : NULL,
                                .m = r.rows, .n = l->d, .k = pairs ? (keys + 1) / 2 : keys, .c = (char *)(w->out + r.first * l->d), .ct = DTYPE_F32, .ldc = l->d, .alpha = 1, .accumulate = true};
         kernels()->gemm[l->units](&p);
     }
@@ -259,19 +259,27 @@ static void weights_as_operand(const struct layout *l, float *s, int64_t from, i
     kernels()->narrow((char *)s + begin * 2, s + begin, n + n % 2 - begin); // what is written never overtakes what is read
 }
 
+/* Query i's share of a range's values: they come from memory while the range's weights are made. */
+static struct fetch share_of_values(const struct decode *g, struct range r, int64_t kv, int64_t i)
+{
+    const int64_t vectors = CACHE_BLOCK / kernels()->lanes, line = 64, step = ((g->l.head - g->l.values) / vectors / r.rows + line - 1) / line * line;
+    return (struct fetch){range_keys(g, r, kv) + g->l.values + (i - r.first) * vectors * step, step, g->l.block};
+}
+
 /* Scores of query i, one of row r's -> weights; keys before the first that it sees weigh nothing. */
-static void query_softmax(const struct decode *g, const struct item *w, int64_t i, int64_t r)
+static void query_softmax(const struct decode *g, const struct item *w, int64_t i, int64_t r, int64_t kv)
 {
     const struct kernels *kernel = kernels();
     const struct attn_cache_row *row = g->row + w->first + r;
     const struct seen seen = first_seen(row, g->shape->window);
     const int64_t begin = block_begin(w->lowest), n = row->n_prefix - seen.prefix;
+    const struct fetch older_values = share_of_values(g, prefix_range(g, w), kv, i), own_values = share_of_values(g, own_range(g, w, r), kv, i);
     float *prefix = w->s + i * w->stride, *own = prefix + w->own;
     w->max[i] = -INFINITY, w->sum[i] = 0;
     if (begin < seen.prefix) memset(prefix + begin, 0, (size_t)(seen.prefix - begin) * sizeof *prefix);
-    if (n) kernel->attn_softmax(prefix + seen.prefix, n, g->shape->softcap, &w->max[i], &w->sum[i]);
+    if (n) kernel->attn_softmax(prefix + seen.prefix, n, g->shape->softcap, &w->max[i], &w->sum[i], &older_values);
     memset(own + block_begin(seen.own), 0, (size_t)(seen.own - block_begin(seen.own)) * sizeof *own);
-    const float older = kernel->attn_softmax(own + seen.own, row->n - seen.own, g->shape->softcap, &w->max[i], &w->sum[i]);
+    const float older = kernel->attn_softmax(own + seen.own, row->n - seen.own, g->shape->softcap, &w->max[i], &w->sum[i], &own_values);
     if (n && older != 1) kernel->axpy(prefix + seen.prefix, DTYPE_F32, prefix + seen.prefix, DTYPE_F32, n, older, false);
     weights_as_operand(&g->l, prefix, w->lowest, row->n_prefix);
     weights_as_operand(&g->l, own, seen.own, row->n);
@@ -291,13 +299,11 @@ static void decode_item(const struct decode *g, struct item w, int64_t kv)
         own.next = r + 1 < w.n ? range_keys(g, own_range(g, &w, r + 1), kv) : values;
         row_enter(g, &w, r, kv); // its block has come meanwhile
         range_scores(g, &w, own, kv);
-        for (int64_t i = r * group; i < (r + 1) * group; i++) query_softmax(g, &w, i, r);
+        for (int64_t i = r * group; i < (r + 1) * group; i++) query_softmax(g, &w, i, r, kv);
     }
-    prefix.next = range_keys(g, own_range(g, &w, 0), kv) + g->l.values;
     range_values(g, &w, prefix, kv);
     for (int64_t r = 0; r < w.n; r++) {
         own = own_range(g, &w, r);
-        own.next = r + 1 < w.n ? range_keys(g, own_range(g, &w, r + 1), kv) + g->l.values : kv + 1 < g->shape->n_kv ? values + g->l.head - g->l.values : NULL; // the next head's keys
         range_values(g, &w, own, kv);
         for (int64_t i = r * group; i < (r + 1) * group; i++)
             kernels()->axpy(g->o + (size_t)((w.first + r) * g->ldo + (kv * group + i - r * group) * d) * dtype_size(g->l.dtype), g->l.dtype, w.out + i * d, DTYPE_F32, d, 1 / w.sum[i], false);

@@ -36,6 +36,12 @@ struct ahead {
 };
 enum { FEW_TILES = 8 };
 
+/* What a softmax fetches meanwhile: `step` bytes with every vector of scores, and `block` bytes from the first of CACHE_BLOCK scores to that of the next. */
+struct fetch {
+    const char *at;
+    int64_t step, block;
+};
+
 struct kernels {
     int lanes, mr, nr;
     void (*gemm[UNITS_COUNT])(const struct gemm *g);
@@ -81,8 +87,8 @@ struct kernels {
     float (*exp_stretch)(float *e, const float *z, int64_t n, float max, float scale); // e = exp((z - max) scale); their sum
 
     /* Scores of a query's visible keys -> exp(score - max); max and sum go on from what they were, and what was summed
-     * before must be multiplied by the value returned. */
-    float (*attn_softmax)(float *s, int64_t n, float softcap, float *max, float *sum);
+     * before must be multiplied by the value returned. fetch: NULL or what will be read next. */
+    float (*attn_softmax)(float *s, int64_t n, float softcap, float *max, float *sum, const struct fetch *fetch);
     /* s -> ds = p (dp - delta) slope with p = exp(softcap(s) - lse), which is kept where p is not NULL. lse and delta: one
      * value, or one a column. */
     void (*attn_grad)(float *s, float *p, const float *dp, int64_t n, float softcap, const float *lse, const float *delta,
