@@ -79,7 +79,7 @@ static void listwise_eval(const struct objective_params *p, struct batch *b, dou
     }
 }
 
-static const char *refuse(const struct objective_params *p) { return p->chi2_nu > 0 ? "--chi2-nu is about labels of pairs: drop it, or take sail-pr" : NULL; }
+static const char *refuse(const struct objective_params *p) { return p->chi2_nu > 0 || p->kl_nu > 0 ? "--chi2-nu and --kl-nu are about labels of pairs: drop them, or take sail-pr" : NULL; }
 
 const struct objective objective_listwise = {"listwise", COUPLE_GROUP, COL_REWARD | COL_LOGP_REF | GROUPS | BASELINES, listwise_eval, NULL,
                                              "(1 - rho) PL(by reward) + rho PL(by beta d, lowest first), with the gradient of the sampler", "arXiv 2602.20457", refuse, 0};

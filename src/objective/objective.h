@@ -29,7 +29,7 @@ struct objective_params {
     double penalty;     /* two-level: weight of the upper level in what the second policy minimises */
     bool second;        /* ... whose turn it is: set by the step */
     bool scale_rewards; /* grpo: advantages over the group's standard deviation */
-    double robust_rho, chi2_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
+    double robust_rho, chi2_nu, kl_nu; /* robust SAIL: how wrong the labeler's P(win) may be */
     double label_smoothing, center; /* reward: share of wrong labels, weight of (r_w + r_l)^2 */
     bool use_margin;                /* the rows' margins */
     double desirable_weight, undesirable_weight; /* unpaired rows */

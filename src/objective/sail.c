@@ -23,13 +23,31 @@
 
 #define LOG2 0.6931471805599453
 
+/* How far below p a label P may lie with KL(P || p) = P log(P/p) + (1 - P) log((1 - P)/q) <= nu, q = 1 - p: down to 0 where the ball holds it, else to where the divergence, convex and growing with
+ * the distance, is nu. Newton's step where it stays between distances that are known to be inside and outside, else half way. */
+static double reach_of_kl_ball(double p, double q, double nu)
+{
+    if (q <= 0 || p <= 0) return 0; // KL to a certain label is infinite
+    if (nu >= -log1p(-p)) return p;
+    double inside = 0, outside = p, d = fmin(sqrt(2 * nu * p * q), p / 2); // close by the divergence is d^2 / (2 p q)
+    for (int i = 0; i < 100; i++) {
+        const double a = log1p(-d / p), b = log1p(d / q), over = (p - d) * a + (q + d) * b - nu, next = d - over / (b - a);
+        if (fabs(next - d) <= 1e-15 * d) break;
+        *(over > 0 ? &outside : &inside) = d;
+        d = next > inside && next < outside ? next : 0.5 * (inside + outside);
+    }
+    return d;
+}
+
 /* The worst P(win) that the labeler's may stand for. The loss is linear in it with slope -z, so that the worst is at an end, where it stays as z moves a little:
  * the gradient holds it constant (Danskin).
  *   |P - p| <= rho (2602.20457): P = p - rho sign z, which adds rho |z| to the loss; P may leave 0..1, as in the paper's form
- *   chi-square ball of radius nu: P = p - sqrt(nu p (1 - p)) sign z, within 0..1 */
+ *   chi-square ball of radius nu: P = p - sqrt(nu p (1 - p)) sign z, within 0..1
+ *   KL(P || p) <= nu: the ball's end on the side of -z */
 static double worst_label(const struct objective_params *p, const struct pair *q, double z)
 {
     const double side = (z > 0) - (z < 0);
+    if (p->kl_nu > 0) return fmin(1, q->p - side * (side > 0 ? reach_of_kl_ball(q->p, 1 - q->p, p->kl_nu) : reach_of_kl_ball(1 - q->p, q->p, p->kl_nu)));
     if (p->chi2_nu > 0) return fmin(1, fmax(0, q->p - side * sqrt(p->chi2_nu * q->p * (1 - q->p))));
     return q->p - side * p->robust_rho;
 }
@@ -140,7 +158,7 @@ static void sail_eval(const struct objective_params *p, struct batch *b, double 
 
 static const char *refuse(const struct objective_params *p)
 {
-    return p->robust_rho > 0 && p->chi2_nu > 0 ? "--robust-rho and --chi2-nu say in two ways how wrong a label may be: give one of them" : NULL;
+    return (p->robust_rho > 0) + (p->chi2_nu > 0) + (p->kl_nu > 0) > 1 ? "--robust-rho, --chi2-nu and --kl-nu each say how wrong a label may be: give one of them" : NULL;
 }
 
 /* At z = 0 every form of F is -log 2 and H(s) is log 2. */

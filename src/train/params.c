@@ -18,7 +18,7 @@ int params_read(struct objective_params *p, const struct preset *method, const s
                                    .label_smoothing = c->label_smoothing, .center = c->center_coef, .use_margin = c->margin,
                                    .desirable_weight = c->desirable_weight, .undesirable_weight = c->undesirable_weight,
                                    .divergence = divergence_parse(c->f_divergence), .f_alpha = c->f_alpha,
-                                   .revkl = c->revkl_coef, .robust_rho = c->robust_rho, .chi2_nu = c->chi2_nu,
+                                   .revkl = c->revkl_coef, .robust_rho = c->robust_rho, .chi2_nu = c->chi2_nu, .kl_nu = c->kl_nu,
                                    .penalty = c->penalty,
                                    .scale_rewards = !strcmp(c->scale_rewards, "group"), .revkl_on_batch = !strcmp(c->revkl_on, "batch"),
                                    .revkl_vocabulary = !strcmp(c->revkl_estimator, "vocabulary")};

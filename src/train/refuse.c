@@ -63,11 +63,11 @@ static int refuse_terms(const struct run *r, sail_err *err)
     const double offline = mixture_offline(r->mixture);
     if (r->params.revkl_vocabulary && !(r->params.revkl > 0)) return err_set(err, SAIL_USAGE, "--revkl-estimator vocabulary says how KL(reference || policy) is taken, and --revkl-coef is 0: give it a weight");
     if (r->params.revkl > 0 && !(r->objective->needs & READS_ROUTE)) return err_set(err, SAIL_USAGE, "--revkl-coef: method %s has no such term; take a sail-* method", r->preset->name);
-    const bool robust = r->params.robust_rho > 0 || r->params.chi2_nu > 0;
+    const bool ball = r->params.chi2_nu > 0 || r->params.kl_nu > 0, robust = r->params.robust_rho > 0 || ball;
     if (robust && r->objective != &objective_listwise && !(r->objective->needs & READS_ROUTE && r->mixture.pr > 0))
-        return err_set(err, SAIL_USAGE, "--robust-rho and --chi2-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix, sail-listwise or online-dpo");
-    if (r->params.chi2_nu > 0 && strcmp(c->pr_label, "soft"))
-        return err_set(err, SAIL_USAGE, "--chi2-nu moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", c->pr_label);
+        return err_set(err, SAIL_USAGE, "--robust-rho, --chi2-nu and --kl-nu are about a labeler's verdicts in route pr: take sail-pr, sail-mix, sail-listwise or online-dpo");
+    if (ball && strcmp(c->pr_label, "soft"))
+        return err_set(err, SAIL_USAGE, "--%s moves uncertain labels only, and --pr-label %s gives certain ones: --pr-label soft", r->params.chi2_nu > 0 ? "chi2-nu" : "kl-nu", c->pr_label);
     if ((r->objective->needs & COL_WIN_RATE) && offline > 1e-12)
         return err_set(err, SAIL_USAGE, "method %s needs every answer's rate of wins among several, which data rows do not have: --mix-pr 1", r->preset->name);
     if ((r->objective->needs & COL_WIN_RATE) && c->eval_data) return err_set(err, SAIL_USAGE, "--eval-data: method %s has no loss on data rows: give --eval-prompts", r->preset->name);

@@ -3,7 +3,7 @@
 
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
                                       "sail-revkl --revkl-estimator vocabulary", "sail-mix --label sampled", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
-                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
+                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --pr-label soft --kl-nu 0.1", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
                                       "sppo", "dno --pair-margin 1 --pair-floor 1", "inpo"};
 
 /* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. Both ways take the second step from one checkpoint: a rounding in the
@@ -114,7 +114,12 @@ static const struct {
     {"--method online-ipo --robust-rho 0.1", "take sail-pr"},
     {"--method online-dpo --chi2-nu 0.1", "--pr-label soft"},
     {"--method online-dpo --chi2-nu 0.1 --robust-rho 0.1 --pr-label soft", "give one of them"},
-    {"--method sail-listwise --chi2-nu 0.1", "drop it, or take sail-pr"},
+    {"--method online-dpo --kl-nu 0.1", "--kl-nu moves uncertain labels only, and --pr-label hard gives certain ones: --pr-label soft"},
+    {"--method online-dpo --kl-nu 0.1 --chi2-nu 0.1 --pr-label soft", "give one of them"},
+    {"--method online-dpo --kl-nu -0.1 --pr-label soft", "--kl-nu: expected a number from 0"},
+    {"--method online-ipo --kl-nu 0.1", "take sail-pr"},
+    {"--method sail-listwise --chi2-nu 0.1", "drop them, or take sail-pr"},
+    {"--method sail-listwise --kl-nu 0.1", "drop them, or take sail-pr"},
     {"--method grpo --replay-steps 2", "drop --replay-steps"},
     {"--method rloo --pairing all", "drop it"},
     {"--method rloo --baseline log2", "loo, batch, none or a number"},
