@@ -61,7 +61,7 @@ struct batch {
     int32_t *age;              /* (n) optimizer steps since it was sampled */
     enum finish *finish;       /* (n) */
     double *logp_behaviour;    /* (n) under the policy that sampled: sum over completion tokens, T = 1, full vocabulary */
-    double *logp_drawn;        /* (n) the same under the logits that were drawn from: other than the policy's where two models were blended */
+    double *logp_drawn;        /* (n) under what it was drawn from: other than the policy at another temperature, with top-k or top-p, or where two models were blended */
     double *logp, *logp_ref;   /* (n) sums over completion tokens */
     int32_t *n_whole;          /* (n) completion tokens after this many count `tail` times in those sums; only where COL_WHOLE is written */
     double tail;

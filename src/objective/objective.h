@@ -63,7 +63,7 @@ struct objective_stats {
     double chosen, rejected; /* sums of beta * d(y) */
     double entropy;   /* SAIL: sum of H(s) over self-labelled pairs */
     double reference; /* the term on the reference's answers, scaled like the loss and part of it */
-    double weight_clipped, weight_sum, weight_square; /* stale pairs: clip share and effective sample size */
+    double weight_clipped, weight_sum, weight_square; /* pairs with importance weights: clip share and effective sample size */
     double n_desirable, n_undesirable; /* unpaired rows seen: what chosen and rejected are then sums over */
     double reference_point;            /* unpaired: what an implicit reward is compared with, kto's z0, bco's delta */
     double term_loss[SUM_TERMS];       /* of a sum: without the weights */

@@ -41,7 +41,7 @@ struct sampler {
     struct answer *answer;
     int32_t *ids;
     float *logp, *drawn;
-    int64_t most_answers, most_tokens, most_drawn; /* that there is room for */
+    int64_t most_answers, most_tokens; /* that there is room for */
     struct sampler_cost cost; /* of the last run */
 };
 
@@ -87,7 +87,7 @@ static void free_answers(struct sampler *s)
     s->answer = NULL;
     s->ids = NULL;
     s->logp = s->drawn = NULL;
-    s->most_answers = s->most_tokens = s->most_drawn = 0;
+    s->most_answers = s->most_tokens = 0;
 }
 
 void sampler_free(struct sampler *s)
@@ -118,20 +118,18 @@ static int take_slots(struct sampler *s, int64_t n, sail_err *err)
     return rc;
 }
 
-static int take_answers(struct sampler *s, int64_t n, int64_t tokens, bool blended, sail_err *err)
+static int take_answers(struct sampler *s, int64_t n, int64_t tokens, sail_err *err)
 {
-    if (n <= s->most_answers && tokens <= s->most_tokens && (!blended || tokens <= s->most_drawn)) return SAIL_OK;
+    if (n <= s->most_answers && tokens <= s->most_tokens) return SAIL_OK;
     const int64_t answers = n > s->most_answers ? n : s->most_answers, most = tokens > s->most_tokens ? tokens : s->most_tokens;
-    blended = blended || s->drawn;
     free_answers(s);
     int rc = mem_alloc(&s->answer, (size_t)answers, sizeof *s->answer, err);
     if (!rc) rc = mem_alloc(&s->ids, (size_t)most, sizeof *s->ids, err);
     if (!rc) rc = mem_alloc(&s->logp, (size_t)most, sizeof *s->logp, err);
-    if (!rc && blended) rc = mem_alloc(&s->drawn, (size_t)most, sizeof *s->drawn, err);
+    if (!rc) rc = mem_alloc(&s->drawn, (size_t)most, sizeof *s->drawn, err);
     if (rc) return rc;
     s->most_answers = answers;
     s->most_tokens = most;
-    s->most_drawn = blended ? most : 0;
     return SAIL_OK;
 }
 
@@ -230,11 +228,13 @@ static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
     const double u = rng_uniform(o->seed, RNG_SAMPLE, o->step, index);
     const float *policy = r->s->voice[POLICY].logits + a * V;
     float *scratch = r->s->scratch + a * select_scratch(V);
-    if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, &y->token_logp[y->n]);
+    float *const logp = &y->token_logp[y->n], *const drawn = &y->token_drawn[y->n];
+    if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, logp, drawn);
     float *blended = r->s->voice[REFERENCE].logits + a * V;
     blend_logits(blended, policy, V, &o->blend, scratch);
-    const int32_t id = select_token(blended, V, &how, u, scratch, &y->token_drawn[y->n]);
-    if (id >= 0) y->token_logp[y->n] = select_logp(policy, V, id, scratch);
+    float own; // of the blend: the policy's is below
+    const int32_t id = select_token(blended, V, &how, u, scratch, &own, drawn);
+    if (id >= 0) *logp = select_logp(policy, V, id, scratch);
     return id;
 }
 
@@ -328,7 +328,7 @@ static int take_room(struct run *r, const struct policy *voice, sail_err *err)
     l->longest = whole_blocks(l->longest);
     l->own = whole_blocks(l->own);
     int rc = take_slots(s, l->n_slot, err);
-    if (!rc) rc = take_answers(s, r->n_answer, r->n_answer * o->max_new_tokens, r->n_voice > 1, err);
+    if (!rc) rc = take_answers(s, r->n_answer, r->n_answer * o->max_new_tokens, err);
     for (int v = 0; !rc && v < r->n_voice; v++) rc = voice_prepare(&s->voice[v], voice[v], l, positions, err);
     return rc;
 }
@@ -346,10 +346,9 @@ static int prepare(struct run *r, const struct policy *voice, sail_err *err)
     }
     int rc = check_prompts(r, context, err);
     if (!rc) rc = take_room(r, voice, err);
-    float *const drawn = r->n_voice > 1 ? s->drawn : s->logp;
     for (int64_t k = 0; !rc && k < r->n_answer; k++)
         s->answer[k] = (struct answer){.i = k / o->n_return, .k = o->first_return + k % o->n_return, .ids = s->ids + k * o->max_new_tokens,
-                                       .token_logp = s->logp + k * o->max_new_tokens, .token_drawn = drawn + k * o->max_new_tokens};
+                                       .token_logp = s->logp + k * o->max_new_tokens, .token_drawn = s->drawn + k * o->max_new_tokens};
     for (int64_t k = 0; !rc && k < r->layout.n_slot; k++) {
         s->slot[k].busy = false;
         s->place[k].used = false;
@@ -367,7 +366,7 @@ int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_
 size_t sampler_memory(const struct sampler *s)
 {
     size_t bytes = (size_t)s->most_slots * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof *s->scratch + (size_t)s->most_answers * sizeof *s->answer +
-                   (size_t)s->most_tokens * (sizeof *s->ids + sizeof *s->logp) + (size_t)s->most_drawn * sizeof *s->drawn;
+                   (size_t)s->most_tokens * (sizeof *s->ids + sizeof *s->logp + sizeof *s->drawn);
     for (int v = 0; v < VOICES; v++) bytes += voice_memory(&s->voice[v]);
     return bytes;
 }

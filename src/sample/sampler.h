@@ -39,7 +39,7 @@ struct answer {
     int64_t i, k;      /* prompt, return */
     int32_t *ids;      /* completion, EOS included; owned by the result */
     float *token_logp; /* under the policy: T = 1, full vocabulary, from the very logits that were sampled */
-    float *token_drawn; /* the same under what the tokens were drawn from; token_logp where the policy is alone */
+    float *token_drawn; /* under what the tokens were drawn from: the blend of logits, at its temperature, among the tokens that top-k and top-p leave */
     int32_t n;
     double logp, drawn; /* sums of both */
     enum finish finish;

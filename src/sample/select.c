@@ -102,12 +102,16 @@ static void drop_below(struct weights *w, float edge)
 /* Whether the weights of v logits are a distribution: not with NaN or infinity among them, and not when all are -infinity. */
 static bool is_distribution(const struct weights *w) { return isfinite(w->max) && isfinite(w->total); }
 
-static float logp_of(const struct weights *w, const float *logits, int32_t id) { return (float)((double)logits[id] - ((double)w->max + log(w->total))); }
+static float logp_of(const struct weights *w, const float *logits, int32_t id, double temperature)
+{
+    const double inverse = (float)(1 / temperature); // as it was weighed
+    return (float)((double)logits[id] * inverse - ((double)w->max * inverse + log(w->total)));
+}
 
 float select_logp(const float *logits, int64_t v, int32_t id, float *scratch)
 {
     const struct weights w = weigh(logits, v, 1, scratch);
-    return logp_of(&w, logits, id);
+    return logp_of(&w, logits, id, 1);
 }
 
 void select_drop_outside(float *logits, const float *by, int64_t v, double p, float *scratch)
@@ -119,7 +123,7 @@ void select_drop_outside(float *logits, const float *by, int64_t v, double p, fl
         if (w.e[i] < edge) logits[i] = -INFINITY;
 }
 
-int32_t select_token(const float *logits, int64_t v, const struct select_options *o, double u, float *scratch, float *logp)
+int32_t select_token(const float *logits, int64_t v, const struct select_options *o, double u, float *scratch, float *logp, float *drawn)
 {
     const struct weights plain = weigh(logits, v, 1, scratch); // what the log-prob is taken from
     struct weights w = plain;
@@ -133,6 +137,7 @@ int32_t select_token(const float *logits, int64_t v, const struct select_options
         if (o->top_p < 1) drop_below(&w, nucleus_edge(w.e, v, w.total, o->top_p, w.spare));
         id = draw(&w, u);
     }
-    *logp = logp_of(&plain, logits, id);
+    *drawn = o->greedy ? 0 : logp_of(&w, logits, id, o->temperature);
+    *logp = logp_of(&plain, logits, id, 1);
     return id;
 }

@@ -10,7 +10,7 @@
 #include "train/run.h"
 #include "train/sampled_eval.h"
 
-enum { MAX_METRICS = 40, SAMPLE_PROMPTS = 4 };
+enum { MAX_METRICS = 48, SAMPLE_PROMPTS = 4 };
 
 struct metrics {
     struct metric m[MAX_METRICS];
@@ -93,10 +93,11 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "val/ties", (double)r->counts.ties);
     put(all, "val/unlabelled", (double)r->counts.unlabelled);
     if (r->archive) put(all, "replay/prompts", (double)(r->sampled.n - r->sampled.n_new));
-    if (!s->n_stale) return;
-    put(all, "replay/pairs", (double)s->n_stale);
-    put(all, "replay/clip_share", t->weight_clipped / (double)s->n_stale);
-    put(all, "replay/effective_pairs", t->weight_sum * t->weight_sum / t->weight_square);
+    if (!s->n_weighted) return;
+    put(all, "replay/pairs", (double)s->n_weighted);
+    put(all, "replay/clip_share", t->weight_clipped / (double)s->n_weighted);
+    put(all, "replay/mean_weight", t->weight_sum / (double)s->n_weighted);
+    put(all, "replay/effective_pairs", t->weight_square > 0 ? t->weight_sum * t->weight_sum / t->weight_square : 0);
 }
 
 static void collect_timing(const struct step_result *s, struct metrics *all)

@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "train/run.h"
 
-/* The update holds the gradient of the sampler itself, a score term, which is exact for fair draws of the policy only. */
-static bool scores_sampler(const struct run *r)
+/* Exact for fair draws of the policy only. */
+bool run_scores_sampler(const struct run *r)
 {
     const bool sail = (r->objective->needs & READS_ROUTE) != 0;
     return (sail && ((r->mixture.pr > 0 && r->params.gamma != 0) || (r->mixture.pp > 0 && r->params.pi != 0))) || (r->objective->needs & (SCORES_FIRST | GROUPS | LEARNS_REWARD)) != 0;
@@ -104,7 +104,10 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "--finished-only keeps some draws of the policy and drops others, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
     if (c->wpo)
         return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
-    if (c->temperature != 1 || c->top_k > 0 || c->top_p < 1)
+    const bool whole = c->top_k == 0 && c->top_p >= 1;
+    if (c->temperature != 1 && whole && (r->objective->needs & READS_ROUTE))
+        log_note("sampling with temperature %g: sampled pairs are weighed by the policy's probability over the sampler's, at most %g (--replay-clip)", c->temperature, c->replay_clip);
+    else if (c->temperature != 1 || !whole)
         log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
     return SAIL_OK;
 }
@@ -120,7 +123,7 @@ static void warn_of_measures(const struct run *r)
 
 int run_refuse(const struct run *r, sail_err *err)
 {
-    const bool scores = scores_sampler(r), online = r->mixture.pp + r->mixture.pr > 0;
+    const bool scores = run_scores_sampler(r), online = r->mixture.pp + r->mixture.pr > 0;
     int rc = refuse_rows(r, err);
     if (!rc) rc = refuse_labels(r, err);
     if (!rc) rc = refuse_rounds(r, err);

@@ -6,16 +6,25 @@
 
 int64_t replay_age(const struct run *r) { return r->step % (r->config->replay_steps + 1); }
 
-/* sail.md 7: w = clip(product over both completions of pi / pi_old), detached; it multiplies every term of the pair. pi_old is the policy that sampled, at
- * temperature 1 over the whole vocabulary. */
+/* SAIL's score terms ask for draws of the policy; drawn at another temperature over the whole vocabulary they can be weighed into such. */
+static bool tempered(const struct run *r)
+{
+    const sail_config *c = r->config;
+    return c->temperature != 1 && c->top_k == 0 && c->top_p >= 1 && (r->objective->needs & READS_ROUTE) && run_scores_sampler(r);
+}
+
+/* sail.md 7: w = clip(product over both completions of pi / mu), detached; it multiplies every term of the pair. mu is what they were drawn from: the policy of their step, at its
+ * temperature. */
 void replay_weigh(const struct run *r, struct batch *slice, struct step_result *result)
 {
+    const bool fresh_too = tempered(r);
     for (struct pair *q = slice->pair; q < slice->pair + slice->n_pair; q++) {
-        if (q->unlabelled || !slice->age[q->win]) continue;
+        if (q->unlabelled || !(slice->age[q->win] || (fresh_too && slice->source[q->win] == SOURCE_POLICY))) continue;
         BATCH_NEED(slice, COL_BEHAVIOUR | COL_LOGP);
-        const double w = exp(slice->logp[q->win] - slice->logp_behaviour[q->win] + slice->logp[q->lose] - slice->logp_behaviour[q->lose]);
+        const double w = exp(slice->logp[q->win] - slice->logp_drawn[q->win] + slice->logp[q->lose] - slice->logp_drawn[q->lose]);
         q->weight = fmin(w, r->config->replay_clip);
-        result->n_stale++;
+        if (!result) continue;
+        result->n_weighted++;
         result->stats.weight_clipped += w > r->config->replay_clip;
         result->stats.weight_sum += q->weight;
         result->stats.weight_square += q->weight * q->weight;

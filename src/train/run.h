@@ -45,7 +45,7 @@ struct sampled_prompt {
 struct sampled_answer {
     int32_t n;
     enum finish finish;
-    double logp, drawn, reward; /* drawn: under the logits that it was drawn from */
+    double logp, drawn, reward; /* drawn: under what it was drawn from */
 };
 struct sampled {
     int64_t born;                  /* the step that sampled */
@@ -131,7 +131,7 @@ struct step_result {
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
     double blend_kl;                                          /* KL(what was drawn from || policy) over blended answers; NaN without any */
     double logp_chosen, logp_rejected;
-    int64_t n_pair, n_stale; /* n_stale: pairs of replayed answers */
+    int64_t n_pair, n_weighted; /* n_weighted: pairs of answers that the policy as it is did not draw */
     struct step_timing timing;
 };
 
@@ -212,6 +212,7 @@ int run_label_by(struct run *r, const sail_config *labeler, sail_err *err); /* w
 /* What can be refused without opening anything; resolves the method's defaults into the config. */
 int run_check(sail_config *config, sail_err *err);
 int run_refuse(const struct run *r, sail_err *err); /* contradictions between the method and its options */
+bool run_scores_sampler(const struct run *r); /* the update holds the gradient of the sampler itself, a score term */
 void run_close(struct run *r);
 int run_dry(const struct run *r, FILE *out, sail_err *err); /* the resolved method and the memory plan */
 
@@ -264,7 +265,8 @@ void rollout_add_unpaired(struct run *r, const struct dataset *d, const int64_t 
 int unpaired_check(const struct run *r, const struct dataset *d, sail_err *err);
 int64_t unpaired_longest(const struct run *r); /* tokens of the longest mismatched row */
 void batch_drop_mismatched(struct batch *b);   /* once the objective has read them */
-/* replay.c: steps since the answers of the current step were sampled; weights of a slice's stale pairs from their log-probs. */
+/* replay.c: steps since the answers of the current step were sampled; weights of a slice's pairs that an older policy drew, or this one at another temperature, from their log-probs. result NULL: not
+ * counted. */
 int64_t replay_age(const struct run *r);
 void replay_weigh(const struct run *r, struct batch *slice, struct step_result *result);
 /* The answers as numbers for a checkpoint: size of the vector, to it and back. */

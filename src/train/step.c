@@ -50,7 +50,8 @@ static int train_fused(struct run *r, struct step_result *result, sail_err *err)
         if (r->adapter) adapter_dropout(r->adapter, 0, 0, 0);
     }
     b->written |= COL_LOGP | COL_COEF | (r->needs_reference ? COL_LOGP_REF : 0) | (r->config->wpo ? COL_ADJUSTED : 0);
-    if (r->config->wpo) wpo_weigh(b); // the slices had copies of the pairs
+    replay_weigh(r, b, NULL); // the slices had copies of the pairs
+    if (r->config->wpo) wpo_weigh(b);
     label_own(r, b, 0);
     return SAIL_OK;
 }

@@ -3,7 +3,7 @@
 
 static const char *const methods[] = {"online-ipo", "online-slic", "xpo", "selm", "sail-revkl", "sail-dp --revkl-coef 0.01 --revkl-on batch",
                                       "sail-revkl --revkl-estimator vocabulary", "sail-mix --label sampled", "sail-mix --revkl-coef 0.1 --revkl-on batch --revkl-estimator vocabulary --baseline loo",
-                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --pr-label soft --kl-nu 0.1", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
+                                      "online-dpo --pr-label soft --chi2-nu 0.2", "sail-pr --mix-pr 0.9 --pr-label soft --kl-nu 0.1", "sail-mix --temperature 1.3", "sail-pr --mix-pr 0.9 --temperature 0.8 --baseline loo", "sail-pr --mix-pr 0.9 --robust-rho 0.1 --param-bound 3", "sail-listwise", "reinforce", "rloo", "grpo", "grpo-kl",
                                       "sppo", "dno --pair-margin 1 --pair-floor 1", "inpo"};
 
 /* Two steps of every method, on preference rows and their prompts; the way the work is cut changes roundings only. Both ways take the second step from one checkpoint: a rounding in the
@@ -82,6 +82,34 @@ static void the_kl_of_another_sampler_is_no_kl(void **state)
     }
 }
 
+/* Score terms want draws of the policy. At another temperature over the whole vocabulary pairs are weighed into such: the weights have mean 1. Cut tails cannot be weighed back, and the run says so; a sampler
+ * that is not differentiated needs no weights. */
+static void other_temperatures_are_weighed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *options, *says;
+        bool weighs;
+    } of[] = {{"--gamma 1 --temperature 1.6", "(--replay-clip)", true}, {"--gamma 1 --temperature 0.7", "(--replay-clip)", true}, {"--gamma 1", NULL, false}, {"--gamma 0 --temperature 1.6", NULL, false},
+              {"--gamma 1 --temperature 1.6 --top-k 50", "the score term is biased", false}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        shell("rm -rf %s/tempered", folder);
+        assert_run("align --model %s --prompts %s/prompts.jsonl --reward-rule %s --method sail-pr --mix-pr 1 --pr-label soft --batch 400 --max-new-tokens 1 --replay-clip 1e9 --max-steps 1 --dtype f32 --lora-r 4 %s "
+                   "--out %s/tempered", model, folder, repo_path("examples/demo/happy.yaml"), of[k].options, folder);
+        const bool said = strstr(output, "(--replay-clip)") || strstr(output, "the score term is biased");
+        if (said != (of[k].says != NULL) || (said && !strstr(output, of[k].says))) fail_msg("%s: said %s", of[k].options, output);
+        if (!of[k].weighs) {
+            shell("! grep -q mean_weight %s/tempered/metrics.jsonl", folder);
+            continue;
+        }
+        const double pairs = run_metric("tempered", "replay/pairs", 1), effective = run_metric("tempered", "replay/effective_pairs", 1);
+        assert_true(pairs == 400 && effective < pairs);
+        // The mean of 400 weights, within four of its standard errors.
+        assert_near(run_metric("tempered", "replay/mean_weight", 1), 1, 4 * sqrt((pairs / effective - 1) / pairs), 0);
+        assert_true(run_metric("tempered", "replay/clip_share", 1) == 0);
+    }
+}
+
 /* Beyond every margin there is no pair; answers of the policy's own have one of their own. */
 static void own_answers_win_by_a_margin_of_their_own(void **state)
 {
@@ -157,6 +185,6 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back), cmocka_unit_test(the_kl_of_another_sampler_is_no_kl),
-                                       cmocka_unit_test(own_answers_win_by_a_margin_of_their_own), cmocka_unit_test(bad_configurations_are_refused)};
+                                       cmocka_unit_test(own_answers_win_by_a_margin_of_their_own), cmocka_unit_test(other_temperatures_are_weighed), cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

@@ -120,6 +120,44 @@ static void next_blended(const struct world *w, const struct blend *b, const int
     for (int v = 0; v < V; v++) logp[v] -= top + log(z);
 }
 
+static void normalise(double *logp, int V)
+{
+    double z = 0, top = -INFINITY;
+    for (int v = 0; v < V; v++) top = fmax(top, logp[v]);
+    for (int v = 0; v < V; v++) z += exp(logp[v] - top);
+    for (int v = 0; v < V; v++) logp[v] -= top + log(z);
+}
+
+/* Number and mass of the tokens that are likelier than v. */
+static double before(const double *logp, int V, int v, int *n)
+{
+    double mass = 0;
+    *n = 0;
+    for (int u = 0; u < V; u++) {
+        if (logp[u] <= logp[v]) continue;
+        mass += exp(logp[u]);
+        ++*n;
+    }
+    return mass;
+}
+
+/* What temperature, then top-k, then top-p leave of a distribution. */
+static void leave(double *logp, int V, const struct sampler_options *o)
+{
+    double kept[VOCAB];
+    int n;
+    for (int v = 0; v < V; v++) logp[v] /= o->temperature;
+    normalise(logp, V);
+    for (int step = 0; step < 2; step++) {
+        for (int v = 0; v < V; v++) {
+            const double mass = before(logp, V, v, &n);
+            kept[v] = (step ? mass < o->top_p : !o->top_k || n < o->top_k) ? logp[v] : -INFINITY;
+        }
+        memcpy(logp, kept, (size_t)V * sizeof *logp);
+        normalise(logp, V);
+    }
+}
+
 static void check_answers(const struct world *w, const struct sampler_options *o, const struct answer *y)
 {
     const int64_t turn = model_facts(w->policy.model)->rope_switch;
@@ -133,6 +171,7 @@ static void check_answers(const struct world *w, const struct sampler_options *o
             own += y[i].token_logp[t];
             if (!turn || n != turn) { // a full sequence of n + 1 tokens turns otherwise than the n that were read
                 next_blended(w, &o->blend, ids, n, drawn, policy);
+                leave(drawn, (int)model_facts(w->policy.model)->vocab, o);
                 assert_near(y[i].token_drawn[t], drawn[y[i].ids[t]], 1e-4, 0);
                 assert_near(y[i].token_logp[t], policy[y[i].ids[t]], 5e-5, 0);
             }
@@ -213,8 +252,9 @@ static void weights_of_one_model_are_that_model(void **state)
             assert_int_equal(x[i].n, y[i].n);
             assert_memory_equal(x[i].ids, y[i].ids, (size_t)x[i].n * sizeof *x[i].ids);
             assert_memory_equal(x[i].token_logp, y[i].token_logp, (size_t)x[i].n * sizeof(float));
-            assert_memory_equal(x[i].token_logp, y[i].token_drawn, (size_t)x[i].n * sizeof(float));
-            assert_true(x[i].logp == y[i].logp && x[i].drawn == y[i].drawn && x[i].logp == x[i].drawn);
+            assert_memory_equal(x[i].token_drawn, y[i].token_drawn, (size_t)x[i].n * sizeof(float));
+            if (!warm) assert_memory_equal(x[i].token_logp, x[i].token_drawn, (size_t)x[i].n * sizeof(float));
+            assert_true(x[i].logp == y[i].logp && x[i].drawn == y[i].drawn && (x[i].logp == x[i].drawn) == !warm);
         }
         b.blend.policy = 0;
         b.blend.reference = 1;
@@ -223,7 +263,7 @@ static void weights_of_one_model_are_that_model(void **state)
         assert_ok(sampler_run(one, w.reference, w.prompt, PROMPTS, &a, &z, NULL, NULL, err));
         for (int i = 0; i < PROMPTS * 2; i++) {
             assert_memory_equal(z[i].ids, y[i].ids, (size_t)z[i].n * sizeof *z[i].ids);
-            assert_memory_equal(z[i].token_logp, y[i].token_drawn, (size_t)z[i].n * sizeof(float));
+            assert_memory_equal(z[i].token_drawn, y[i].token_drawn, (size_t)z[i].n * sizeof(float));
         }
     }
     sampler_free(one);
@@ -253,6 +293,34 @@ static void slots_and_calls_change_nothing(void **state)
     }
     sampler_free(s);
     sampler_free(t);
+    close_world(&w);
+}
+
+/* Temperature, top-k and top-p are in the log-prob of what was drawn from, of one model and of two; not in the policy's own. */
+static void drawn_from_is_tempered_and_cut(void **state)
+{
+    (void)state;
+    static const struct {
+        double temperature, top_p;
+        int64_t top_k;
+    } how[] = {{0.7, 1, 0}, {1.6, 1, 0}, {1, 1, 20}, {1, 0.8, 0}, {0.6, 0.9, 30}, {2, 1, 10}};
+    struct world w;
+    struct sampler *s = NULL;
+    open_world(&w, "llama-gqa", NULL);
+    for (size_t k = 0; k < 2 * sizeof how / sizeof *how; k++) {
+        struct sampler_options o = k % 2 ? blended(&w, 0.75, 0.25) : plain;
+        o.temperature = how[k / 2].temperature;
+        o.top_p = how[k / 2].top_p;
+        o.top_k = how[k / 2].top_k;
+        const struct answer *y = draw(&s, &w, &o);
+        if (!(k % 2)) o.blend = (struct blend){.policy = 1, .support = 1, .with = w.reference}; // for the definition: the policy alone
+        check_answers(&w, &o, y);
+    }
+    struct sampler_options o = plain;
+    o.greedy = true;
+    const struct answer *y = draw(&s, &w, &o);
+    for (int i = 0; i < PROMPTS * 2; i++) assert_true(y[i].drawn == 0 && y[i].logp < 0);
+    sampler_free(s);
     close_world(&w);
 }
 
@@ -337,7 +405,7 @@ int main(void)
         cmocka_unit_test(another_vocabulary_is_refused),
         cmocka_unit_test(weights_of_one_model_are_that_model),
         cmocka_unit_test(slots_and_calls_change_nothing),
-        cmocka_unit_test(support_bounds_the_tail),
+        cmocka_unit_test(drawn_from_is_tempered_and_cut), cmocka_unit_test(support_bounds_the_tail),
         cmocka_unit_test(frequencies_are_the_probabilities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
