@@ -1,6 +1,7 @@
 #include "config/study.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -225,6 +226,14 @@ static int read_against(struct reader *r, int line, const yaml_node_t *node)
     return rc;
 }
 
+static int read_reach(struct reader *r, int line, const yaml_node_t *node)
+{
+    const char *text = text_of(node);
+    char *end = NULL;
+    r->study->reach = text ? strtod(text, &end) : NAN;
+    return end && end != text && !*end && isfinite(r->study->reach) ? SAIL_OK : refuse(r, line, "reach: a reward");
+}
+
 static int read_section(struct reader *r, void *context, const char *key, const yaml_node_t *key_node, const yaml_node_t *value)
 {
     struct study *s = context;
@@ -234,8 +243,9 @@ static int read_section(struct reader *r, void *context, const char *key, const 
     if (!strcmp(key, "methods")) return read_methods(r, value);
     if (!strcmp(key, "seeds")) return read_seeds(r, &s->seeds, line, value);
     if (!strcmp(key, "against")) return read_against(r, line, value);
+    if (!strcmp(key, "reach")) return read_reach(r, line, value);
     if (!strcmp(key, "out")) return read_value(r, value, &s->out);
-    return err_set(r->err, SAIL_USAGE, "%s:%d: unknown section '%.64s': expected base, methods, seeds, against, eval or out", s->path, line, key);
+    return err_set(r->err, SAIL_USAGE, "%s:%d: unknown section '%.64s': expected base, methods, seeds, against, reach, eval or out", s->path, line, key);
 }
 
 static int check_against(struct study *s, sail_err *err)
@@ -280,6 +290,7 @@ int study_open(struct study **out, const char *path, sail_err *err)
         return rc;
     }
     r.study->path = mem_strdup(path);
+    r.study->reach = NAN;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     if (yaml_parser_load(&parser, &r.document)) {
         rc = read_document(&r);

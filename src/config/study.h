@@ -37,6 +37,7 @@ struct study {
     char **against; /* methods that the others are compared with; the first one where the file names none */
     size_t n_against, against_capacity;
     int against_line;
+    double reach; /* a reward: what did it take each method to get there? NaN: the file names none */
     struct study_method *method;
     size_t n_method, method_capacity;
 };

@@ -1,5 +1,5 @@
 /* sail compare: methods x seeds from the same start, judged on the same prompts. compare.c plans, compare_run.c drives the
- * processes of the runs, compare_eval.c judges a final policy, compare_table.c makes the table and the page. */
+ * processes of the runs, compare_eval.c judges a final policy, compare_spent.c counts what it took, compare_table.c makes the table and the page. */
 #ifndef SAIL_JOBS_COMPARE_H
 #define SAIL_JOBS_COMPARE_H
 
@@ -44,6 +44,22 @@ int compare_judge_run(struct compare_judge *j, const struct compare_run *run, sa
 
 bool compare_finished(const struct compare_run *run);
 int compare_answers_read(struct compare_run *run, sail_err *err);
+/* What a run spends. LABELS_OFFLINE: labelled rows of the data. */
+enum { COMPARE_STEPS, COMPARE_TRAINED_TOKENS, COMPARE_SAMPLED_TOKENS, COMPARE_LABELS_ONLINE, COMPARE_LABELS_OFFLINE, COMPARE_BUDGETS };
+/* An evaluation on the way: the mean reward of --eval-prompts, and what had been spent. */
+struct compare_point {
+    double reward, budget[COMPARE_BUDGETS];
+};
+struct compare_spent {
+    double total[COMPARE_BUDGETS];
+    struct compare_point *point; /* in the order of steps */
+    size_t n, capacity;
+};
+int compare_spent_read(struct compare_spent *s, const struct compare_run *run, sail_err *err);
+void compare_spent_release(struct compare_spent *s);
+/* The first evaluation with at least this reward, NULL: none. */
+const struct compare_point *compare_spent_until(const struct compare_spent *s, double reward);
+
 /* table.json and report.html in c->out. */
 int compare_write(struct comparison *c, sail_err *err);
 

@@ -7,23 +7,21 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "data/columns.h"
-#include "data/row_reader.h"
 #include "jobs/compare.h"
-#include "objective/objective.h"
 #include "report/run_writer.h"
-#include "train/preset.h"
 #include "train/sampled_eval.h"
 
 enum { DRAWS = 1000 };
 enum measure { REWARD, KL, REWARD_GAIN, WIN_RATE, MEASURES = REWARD_GAIN + 2 * STUDY_AGAINST }; /* gain and win rate against each opponent, in turn */
-enum budget { STEPS, TRAINED_TOKENS, SAMPLED_TOKENS, LABELS_ONLINE, LABELS_OFFLINE, BUDGETS };
-static const char *const budget_name[BUDGETS] = {"gradient_steps", "trained_tokens", "sampled_tokens", "labels_online", "labels_offline"};
+static const char *const budget_name[COMPARE_BUDGETS] = {"gradient_steps", "trained_tokens", "sampled_tokens", "labels_online", "labels_offline"};
 
 struct row {
     const char *name, *preset;
     struct report_cell measure[MEASURES];
-    double length, eos_share, budget[BUDGETS]; /* means over the seeds; a run's budget */
+    double length, eos_share, budget[COMPARE_BUDGETS]; /* means over the seeds; a run's budget */
+    double until[COMPARE_BUDGETS]; /* spent until the learning curve was at the goal: means over the seeds that got there */
+    int n_run, n_there;
+    char said[96]; /* the labels of it, in words */
     bool on_front; /* no other row has at least its reward at less KL */
 };
 struct table {
@@ -32,6 +30,8 @@ struct table {
     int n_measure; /* of MEASURES */
     double *value[MEASURES]; /* (n_method, n_seed, n_prompt); NaN: no such run, or no verdict */
     int64_t *seed_at, *prompt_at; /* (DRAWS, n_seed), (DRAWS, n_prompt): the bootstrap's, the same ones for every method */
+    struct compare_spent *spent; /* of each run */
+    double goal;                 /* a reward of the learning curves; NaN: there are none */
     struct row *row;
 };
 
@@ -132,53 +132,14 @@ static int interval(const struct table *t, const double *value, struct report_ce
     return SAIL_OK;
 }
 
-static int count_rows(const char *data, double *n, sail_err *err)
+static void say_until(struct row *row)
 {
-    const struct columns columns = {0};
-    struct data_files files;
-    struct row_reader *reader = NULL;
-    json_t *row = NULL;
-    int rc = data_files_find(&files, data, err);
-    if (rc) return rc;
-    rc = row_reader_open(&reader, &files, columns_need, &columns, err);
-    while (!rc && !(rc = row_reader_next(reader, &row, err)) && row) {
-        json_decref(row);
-        ++*n;
-    }
-    row_reader_close(reader);
-    data_files_release(&files);
-    return rc;
-}
-
-static bool learns_reward(const sail_config *c)
-{
-    const struct preset *p = strchr(c->method, ',') ? NULL : preset_find(c->method, NULL);
-    return p && objective_find(p->objective)->needs & LEARNS_REWARD;
-}
-
-/* The last value of each counter on a run's curve. */
-static int read_budget(const struct compare_run *run, double budget[BUDGETS], sail_err *err)
-{
-    static const char *const key[] = {[STEPS] = "step", [TRAINED_TOKENS] = "num_tokens", [SAMPLED_TOKENS] = "sampled_tokens", [LABELS_ONLINE] = "labels"};
-    char *path = path_join(run->folder, "metrics.jsonl"), *data, *save = NULL;
-    size_t n;
-    int rc = file_read(path, (size_t)2 << 30, &data, &n, err);
-    free(path);
-    if (rc) return rc;
-    for (char *line = strtok_r(data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        json_t *row = json_loads(line, 0, NULL);
-        for (size_t k = 0; k < sizeof key / sizeof *key; k++) {
-            json_t *v = json_object_get(row, key[k]);
-            if (json_is_number(v)) budget[k] = json_number_value(v);
-        }
-        json_decref(row);
-    }
-    free(data);
-    const sail_config *c = run->config;
-    if (c->extragradient) budget[STEPS] *= 2; // each step takes one more, to look ahead
-    if (learns_reward(c)) budget[STEPS] *= 2 + 1 / (double)c->reward_every; // two policies, and the reward model's
-    if (!c->data || c->mix_pp + c->mix_pr > 1 - 1e-12) return SAIL_OK;
-    return count_rows(c->data, &budget[LABELS_OFFLINE], err);
+    char runs[32] = "";
+    if (row->n_there < row->n_run) snprintf(runs, sizeof runs, ", %d of %d runs", row->n_there, row->n_run);
+    if (row->n_there)
+        snprintf(row->said, sizeof row->said, "%.0f asked + %.0f rows%s", row->until[COMPARE_LABELS_ONLINE], row->until[COMPARE_LABELS_OFFLINE], runs);
+    else
+        snprintf(row->said, sizeof row->said, "not reached");
 }
 
 static int fill_row(struct table *t, int64_t m, sail_err *err)
@@ -188,19 +149,44 @@ static int fill_row(struct table *t, int64_t m, sail_err *err)
     for (int k = 0; !rc && k < t->n_measure; k++) rc = interval(t, t->value[k] + m * t->n_seed * t->n_prompt, &row->measure[k], err);
     for (size_t r = 0; !rc && r < t->c->n_run; r++) {
         const struct compare_run *run = &t->c->run[r];
-        double budget[BUDGETS] = {0};
         if (run->i_method != (size_t)m) continue;
-        rc = read_budget(run, budget, err);
-        for (int k = 0; k < BUDGETS; k++) row->budget[k] += budget[k];
+        const struct compare_point *there = compare_spent_until(&t->spent[r], t->goal);
+        for (int k = 0; k < COMPARE_BUDGETS; k++) {
+            row->budget[k] += t->spent[r].total[k];
+            if (there) row->until[k] += there->budget[k];
+        }
+        row->n_there += there != NULL;
         row->length += run->answers.length;
         row->eos_share += run->answers.eos_share;
         row->name = run->method->name;
         row->preset = run->config->method;
         n++;
     }
-    for (int k = 0; k < BUDGETS; k++) row->budget[k] /= n;
+    row->n_run = n;
+    for (int k = 0; k < COMPARE_BUDGETS; k++) {
+        row->budget[k] /= n;
+        if (row->n_there) row->until[k] /= row->n_there;
+    }
+    say_until(row);
     row->length /= n;
     row->eos_share /= n;
+    return rc;
+}
+
+/* The study's goal, or where the learning curves of the first method of `against` end: their mean. */
+static int read_spent(struct table *t, sail_err *err)
+{
+    const struct study *study = t->c->study;
+    double sum = 0, n = 0;
+    int rc = mem_alloc(&t->spent, t->c->n_run, sizeof *t->spent, err);
+    for (size_t r = 0; !rc && r < t->c->n_run; r++) {
+        const struct compare_spent *s = &t->spent[r];
+        rc = compare_spent_read(&t->spent[r], &t->c->run[r], err);
+        if (rc || !s->n || strcmp(t->c->run[r].method->name, study->against[0])) continue;
+        sum += s->point[s->n - 1].reward;
+        n++;
+    }
+    t->goal = !isnan(study->reach) ? study->reach : n > 0 ? sum / n : NAN;
     return rc;
 }
 
@@ -231,6 +217,7 @@ static int make_table(struct table *t, sail_err *err)
     for (int k = 0; !rc && k < t->n_measure; k++) rc = mem_alloc(&t->value[k], (size_t)(t->n_method * t->n_seed * t->n_prompt), sizeof *t->value[k], err);
     if (!rc) fill_values(t);
     if (!rc) rc = draw_bootstrap(t, err);
+    if (!rc) rc = read_spent(t, err);
     for (int64_t m = 0; !rc && m < t->n_method; m++) rc = fill_row(t, m, err);
     if (!rc) find_front(t);
     return rc;
@@ -267,7 +254,9 @@ static void put_row(struct buf *b, const struct table *t, const struct row *row)
     put_pair(b, "mean_length", row->length, "}, ");
     put_pair(b, "eos_share", row->eos_share, ", ");
     buf_puts(b, ", \"budget\": {");
-    for (int k = 0; k < BUDGETS; k++) put_pair(b, budget_name[k], row->budget[k], k ? ", " : "");
+    for (int k = 0; k < COMPARE_BUDGETS; k++) put_pair(b, budget_name[k], row->budget[k], k ? ", " : "");
+    buf_printf(b, "}, \"to_reach\": {\"runs\": %d, \"of\": %d", row->n_there, row->n_run);
+    for (int k = 0; row->n_there && k < COMPARE_BUDGETS; k++) put_pair(b, budget_name[k], row->until[k], ", ");
     buf_puts(b, "}}");
 }
 
@@ -278,7 +267,8 @@ static int write_json(const struct table *t, sail_err *err)
     buf_printf(&b, "{\"prompts\": %lld, \"answers_per_prompt\": %lld, \"bootstrap_draws\": %d, \"seeds\": [", (long long)t->n_prompt,
                (long long)t->c->run[0].answers.n_return, (int)DRAWS);
     for (int64_t s = 0; s < t->n_seed; s++) buf_printf(&b, "%s%lld", s ? ", " : "", (long long)t->c->study->seeds.item[s]);
-    buf_puts(&b, "],\n \"methods\": [");
+    put_pair(&b, "reach", t->goal, "], ");
+    buf_puts(&b, ",\n \"methods\": [");
     for (int64_t m = 0; m < t->n_method; m++) {
         buf_puts(&b, m ? ",\n  " : "\n  ");
         put_row(&b, t, &t->row[m]);
@@ -293,10 +283,11 @@ static int write_json(const struct table *t, sail_err *err)
 
 static int write_page(const struct table *t, sail_err *err)
 {
-    enum { COLUMNS = MEASURES + 3 + BUDGETS };
+    enum { COLUMNS = MEASURES + 4 + COMPARE_BUDGETS };
     static const char *const fixed[] = {"length", "EOS share", "gradient steps", "trained tokens", "sampled tokens", "labels asked online", "labels in the data"};
     const struct comparison *c = t->c;
-    const int n_column = t->n_measure + 3 + BUDGETS;
+    const bool reaches = !isnan(t->goal);
+    const int n_column = t->n_measure + 3 + reaches + COMPARE_BUDGETS;
     char *column[COLUMNS] = {mem_strdup("reward"), mem_strdup("KL to the start")};
     struct report_cell *cell = NULL;
     struct report_run *run = NULL;
@@ -310,6 +301,7 @@ static int write_page(const struct table *t, sail_err *err)
     }
     column[t->n_measure] = mem_strdup("on the front");
     for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++) column[t->n_measure + 1 + (int)k] = mem_strdup(fixed[k]);
+    if (reaches) column[n_column - 1] = mem_printf("labels to reach %.4g", t->goal);
     for (int64_t m = 0; !rc && m < t->n_method; m++) {
         const struct row *row = &t->row[m];
         struct report_cell *at = cell + m * n_column;
@@ -318,13 +310,15 @@ static int write_page(const struct table *t, sail_err *err)
         *at++ = (struct report_cell){.value = NAN, .low = NAN, .high = NAN, .text = row->on_front ? "yes" : ""};
         *at++ = (struct report_cell){.value = row->length, .low = NAN, .high = NAN};
         *at++ = (struct report_cell){.value = row->eos_share, .low = NAN, .high = NAN};
-        for (int k = 0; k < BUDGETS; k++) *at++ = (struct report_cell){.value = row->budget[k], .low = NAN, .high = NAN};
+        for (int k = 0; k < COMPARE_BUDGETS; k++) *at++ = (struct report_cell){.value = row->budget[k], .low = NAN, .high = NAN};
+        if (reaches) *at++ = (struct report_cell){.value = NAN, .low = NAN, .high = NAN, .text = row->said};
     }
     for (size_t i = 0; !rc && i < c->n_run; i++) run[i] = (struct report_run){c->run[i].folder, c->run[i].name};
     const struct report_table table = {.title = "Results", .n_column = n_column, .n_row = (int)t->n_method, .column = (const char *const *)column, .row = label, .cell = cell, .chart_x = KL, .chart_y = REWARD,
                                        .note = "Means over seeds and held-out prompts; 95 % intervals by a paired bootstrap over both (1000 draws, the same for every method). On the front: no other method has "
                                                "at least that reward at less KL. Budgets are those of one run. "
-                                               "Where the judge is also what labelled online pairs, reward is measured on the very thing that those methods were trained on. Labels asked online come on top of those in the data."};
+                                               "Where the judge is also what labelled online pairs, reward is measured on the very thing that those methods were trained on. Labels asked online come on top of those in the data. "
+                                               "Labels to reach a reward: until a run's learning curve (the reward on its held-out prompts) was there first; means over the runs that got there."};
     char *path = path_join(c->out, "report.html");
     if (!rc) rc = report_compare_write(path, "sail compare", "Methods from the same start, on the same data order and budget, judged on the same prompts.", run, (int)c->n_run, &table, 1, err);
     free(path);
@@ -371,5 +365,7 @@ int compare_write(struct comparison *c, sail_err *err)
     free(t.seed_at);
     free(t.prompt_at);
     free(t.row);
+    for (size_t i = 0; t.spent && i < c->n_run; i++) compare_spent_release(&t.spent[i]);
+    free(t.spent);
     return rc;
 }

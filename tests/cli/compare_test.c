@@ -278,6 +278,60 @@ static void the_table_says_what_was_spent(void **state)
     json_decref(j);
 }
 
+static double spent(json_t *row, const char *key) { return json_number_value(json_object_get(json_object_get(row, "to_reach"), key)); }
+
+/* What a curve says for itself: every line of an evaluation has the labels of the line before it; the goal is where the first method's curves end. */
+static void labels_to_a_reward_are_read_off_the_curves(void **state)
+{
+    (void)state;
+    char path[1200];
+    write_study("curves.yaml", "max_steps: 6\n", "max_steps: 6\n  eval_steps: 2\n");
+    assert_run("compare --config %s/curves.yaml --out %s/curves --quiet", folder, folder);
+    snprintf(path, sizeof path, "%s/curves/table.json", folder);
+    json_t *j = json_load_file(path, 0, NULL), *methods = json_object_get(j, "methods");
+    const double goal = json_number_value(json_object_get(j, "reach"));
+    assert_near(goal, (run_metric("curves/dpo-seed1", "eval_reward", 6) + run_metric("curves/dpo-seed2", "eval_reward", 6)) / 2, 1e-12, 0);
+    for (int m = 0; m < 2; m++) {
+        json_t *row = json_array_get(methods, (size_t)m);
+        const double rows = json_number_value(json_object_get(json_object_get(row, "budget"), "labels_offline"));
+        double want[3] = {0}, there = 0;
+        for (int seed = 1; seed <= 2; seed++) {
+            char run[64];
+            snprintf(run, sizeof run, "curves/%s-seed%d", m ? "pr" : "dpo", seed);
+            for (int step = 0; step <= 6; step += 2) {
+                if (run_metric(run, "eval_reward", step) < goal) continue;
+                want[0] += step;
+                want[1] += step && m ? run_metric(run, "labels", step) : 0;
+                want[2] += fmin(rows, (m ? 0.7 : 1) * 4 * step); // four rows a step; 0.3 of pr's are sampled
+                there++;
+                break;
+            }
+        }
+        assert_near(spent(row, "runs"), there, 0, 0);
+        assert_near(spent(row, "of"), 2, 0, 0);
+        assert_true(m || there > 0); // the mean of both ends is not above both
+        if (!there) continue;
+        assert_near(spent(row, "gradient_steps"), want[0] / there, 1e-12, 0);
+        assert_near(spent(row, "labels_online"), want[1] / there, 1e-12, 0);
+        assert_near(spent(row, "labels_offline"), want[2] / there, 1e-12, 0);
+    }
+    json_decref(j);
+    // A goal of one's own; nobody gets there, and the start is there already.
+    static const char *const goals[2] = {"1e6", "-1e6"};
+    for (int k = 0; k < 2; k++) {
+        shell("sed 's/^seeds:/reach: %s\\nseeds:/' %s/curves.yaml > %s/goal.yaml", goals[k], folder, folder);
+        assert_run("compare --config %s/goal.yaml --out %s/curves --quiet", folder, folder);
+        j = json_load_file(path, 0, NULL);
+        for (size_t m = 0; m < 2; m++) {
+            json_t *row = json_array_get(json_object_get(j, "methods"), m);
+            assert_near(spent(row, "runs"), k ? 2 : 0, 0, 0);
+            assert_true(spent(row, "labels_online") == 0 && spent(row, "labels_offline") == 0);
+        }
+        json_decref(j);
+        shell("grep -q '%s' %s/curves/report.html", k ? "0 asked + 0 rows" : "not reached", folder);
+    }
+}
+
 static json_t *measure(json_t *row, const char *against, const char *name)
 {
     json_t *j = against ? json_object_get(json_object_get(row, "against"), against) : row;
@@ -336,6 +390,8 @@ static void bad_studies_are_refused_before_any_work(void **state)
         {"base:\n", "against: [dpo, pr, dpo, pr, dpo]\nbase:\n", "bad.yaml:2: against: 5 methods, expected at most 4"},
         {"pr: {method", "pr: {seeds: [3], method", "none of the seeds that pr has for itself"},
         {"pr: {method", "pr: {seeds: x, method", "bad.yaml:18: seeds: expected whole numbers"},
+        {"base:\n", "reach: high\nbase:\n", "bad.yaml:2: expected reach: a reward"},
+        {"base:\n", "reach: [1, 2]\nbase:\n", "bad.yaml:2: expected reach: a reward"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_study("bad.yaml", bad[i].from, bad[i].to);
@@ -360,7 +416,7 @@ int main(void)
         cmocka_unit_test(a_rule_is_learned_and_scored),           cmocka_unit_test(reward_training_resumes_bit_for_bit), cmocka_unit_test(ensembles_combine_their_models),
         cmocka_unit_test(bad_studies_are_refused_before_any_work), cmocka_unit_test(a_killed_study_ends_with_the_same_table), cmocka_unit_test(the_table_says_what_was_spent),
         cmocka_unit_test(runs_at_a_time_leave_the_same_bytes), cmocka_unit_test(a_warning_is_said_once),     cmocka_unit_test(an_interrupt_reaches_the_runs_at_a_time),      cmocka_unit_test(a_folder_has_one_driver),
-        cmocka_unit_test(methods_may_have_some_of_the_seeds),
+        cmocka_unit_test(methods_may_have_some_of_the_seeds), cmocka_unit_test(labels_to_a_reward_are_read_off_the_curves),
         cmocka_unit_test(a_failed_run_is_named_and_leaves_the_others_alone),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
