@@ -13,7 +13,7 @@ struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, d
                          .lose = swap ? i : j,
                          .p = rule == PAIR_LABEL_SOFT ? p : 1,
                          .weight = 1,
-                         .unlabelled = isnan(p) || (rule == PAIR_LABEL_HARD && p == 0.5)};
+                         .unlabelled = isnan(p) || (rule != PAIR_LABEL_SOFT && p == 0.5)};
 }
 
 struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_label rule, double temperature, double u)

@@ -16,10 +16,11 @@ static double *duel_of(const struct run *r, int64_t i, int x, int y)
 int duels_check(const struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    if (r->pairing->ask != duels_ask) return SAIL_OK;
-    if (r->objective->needs & COL_WIN_RATE) return err_set(err, SAIL_USAGE, "--pairing duels: method %s reads every answer's rate of wins from rewards: --pairing all", r->preset->name);
-    if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--pairing duels: the verdicts of its pairs are not kept for further steps: drop --replay-steps");
-    if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor are about rewards, and --pairing duels asks who wins: drop them, or --pairing all");
+    if (r->pairing->ask != duels_ask && r->pairing->ask != tournament_ask) return SAIL_OK;
+    if (r->objective->needs & COL_WIN_RATE) return err_set(err, SAIL_USAGE, "--pairing %s: method %s reads every answer's rate of wins from rewards: --pairing all", c->pairing, r->preset->name);
+    if (c->replay_steps > 0) return err_set(err, SAIL_USAGE, "--pairing %s: the verdicts of its pairs are not kept for further steps: drop --replay-steps", c->pairing);
+    if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12)
+        return err_set(err, SAIL_USAGE, "--pair-margin and --pair-floor are about rewards, and --pairing %s asks who wins: drop them, or --pairing all", c->pairing);
     return SAIL_OK;
 }
 

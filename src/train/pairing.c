@@ -46,6 +46,7 @@ static int every(int k, const double *reward, double u, int (*out)[2])
 static const struct pairing pairings[] = {
     {.name = "best-worst", .choose = best_worst, .needs_reward = true, .skews = true},
     {.name = "random", .choose = at_random},
+    {.name = "tournament", .choose = tournament_choose, .skews = true, .ask = tournament_ask, .pair = tournament_pair},
     {.name = "opponent", .choose = opponent_choose, .skews = true, .ask = opponent_ask, .pair = opponent_pair},
     {.name = "tilted", .choose = tilt_choose, .needs_reward = true, .skews = true, .weight = tilt_weight},
     {.name = "all", .choose = every, .all = true},

@@ -39,7 +39,8 @@ struct sampled_prompt {
     enum route route;
     uint64_t key; /* of its random numbers and of the labeler's request */
     double p;     /* verdict on the two answers as a pair, NaN: none */
-    double beats[2]; /* --pairing opponent: P(first, second beat the third) */
+    double beats[2]; /* --pairing opponent: P(first, second beat the third); tournament: [0] P(best beats worst) */
+    int best, worst; /* --pairing tournament: of its answers */
     bool shared;  /* the second sampler applies to it: --logit-weights, --pairing tilted */
 };
 struct sampled_answer {
@@ -106,7 +107,13 @@ int opponent_check(const struct run *r, sail_err *err);
 /* duels.c */
 int duels_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
 struct pair duels_pair(const struct run *r, int64_t i, int64_t first, const int *of);
-int duels_check(const struct run *r, sail_err *err);
+int duels_check(const struct run *r, sail_err *err); /* and a tournament's */
+/* tournament.c: of k answers those that the judge puts first and last, and P(best beats worst); NaN: a meeting had no verdict, or all is one. meet: P(x beats y). */
+typedef int meet_function(void *context, int x, int y, double *p, sail_err *err);
+int tournament_play(int k, meet_function *meet, void *context, int *best, int *worst, double *p, sail_err *err);
+int tournament_choose(int k, const double *reward, double u, int (*out)[2]);
+int tournament_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
+struct pair tournament_pair(const struct run *r, int64_t i, int64_t first, const int *of);
 /* tilt.c */
 int tilt_choose(int k, const double *reward, double u, int (*out)[2]);
 double tilt_weight(int k, const double *reward);

@@ -22,7 +22,7 @@ int self_judge_check(const struct run *r, sail_err *err)
     if (!c->self_judge) return c->judge_prompt || strcmp(c->judge_choices, "A,B") ? err_set(err, SAIL_USAGE, "--judge-prompt and --judge-choices are for --self-judge: give it, or drop them") : SAIL_OK;
     if (r->mixture.pr <= 0) return err_set(err, SAIL_USAGE, "--self-judge labels sampled answers, and method %s has none: --mix-pr above 0", r->preset->name);
     if (candidates_count(r) > 2 && !r->pairing->ask)
-        return err_set(err, SAIL_USAGE, "--self-judge compares two answers, and there are %lld of each prompt: --pairing duels, or --num-samples 2", (long long)candidates_count(r));
+        return err_set(err, SAIL_USAGE, "--self-judge compares two answers, and there are %lld of each prompt: --pairing duels or tournament, or --num-samples 2", (long long)candidates_count(r));
     return SAIL_OK;
 }
 

@@ -207,9 +207,34 @@ static void pdpo_runs_and_resumes(void **state)
     assert_resumes(align(hot), "");
 }
 
+/* Eight answers meet ten or eleven times, two are asked about each time; two answers meet once, as they would without a tournament. */
+static void tournaments_ask_little(void **state)
+{
+    (void)state;
+    char method[2048];
+    static const char *const pairing[] = {"best-worst", "tournament"};
+    for (int k = 0; k < 2; k++) {
+        snprintf(method, sizeof method, "online-dpo --lora-r 4 --reward-rule %s --pairing %s", repo_path("examples/demo/happy.yaml"), pairing[k]);
+        assert_run("%s --out %s/two-%d", align(method), folder, k);
+    }
+    for (int step = 1; step <= 4; step++) {
+        assert_true(run_metric("two-0", "loss", step) == run_metric("two-1", "loss", step));
+        assert_true(run_metric("two-0", "labels", step) == run_metric("two-1", "labels", step));
+    }
+    snprintf(method, sizeof method, "inpo --lora-r 4 --reward-rule %s --pairing tournament", repo_path("examples/demo/happy.yaml"));
+    assert_run("%s --batch 4 --max-steps 2 --out %s/inpo", align(method), folder);
+    const double asked = run_metric("inpo", "labels", 1);
+    assert_true(asked >= 4 * 2 * 10 && asked <= 4 * 2 * 11 && run_metric("inpo", "grad_norm", 1) > 0);
+    assert_resumes(align("osp --lora-r 4 --pairing tournament"), "");
+}
+
 static const struct {
     const char *options, *says;
 } refused[] = {
+    {"osp --pairing tournament --replay-steps 1", "drop --replay-steps"},
+    {"sppo --reward-rule x.yaml --pairing tournament", "reads every answer's rate of wins"},
+    {"inpo --reward-rule x.yaml --pairing tournament --pair-margin 1", "asks who wins"},
+    {"sail-pr --reward-rule x.yaml --mix-pr 1 --num-samples 4 --pairing tournament", "would be biased"},
     {"dice", "give that policy as --adapter"},
     {"dice --adapter %s/dpo/final --ref base", "drop --ref"},
     {"dice --adapter %s/dpo/final --length-coef no", "expected auto or a number"},
@@ -219,7 +244,7 @@ static const struct {
     {"dice --adapter %s/dpo/final --pairing duels --finished-only=false", "--pairing best-worst"},
     {"online-dpo --reward-rule x.yaml --length-coef auto", "give --implicit-reward"},
     {"sail-pr --reward-rule x.yaml --finished-only", "--gamma 0"},
-    {"osp --pairing all", "--pairing duels, or --num-samples 2"},
+    {"osp --pairing all", "--pairing duels or tournament, or --num-samples 2"},
     {"osp --judge-choices A", "two texts with a comma"},
     {"osp --judge-choices A,A", "different tokens"},
     {"osp --judge-prompt %s/prompts.jsonl", "expected {prompt} once, found it nowhere"},
@@ -257,7 +282,7 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_reward_is_a_log_ratio), cmocka_unit_test(dice_asks_the_start_policy), cmocka_unit_test(dice_resumes), cmocka_unit_test(cut_answers_have_no_verdict),
-                                       cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(pfpo_runs_and_resumes),
+                                       cmocka_unit_test(osp_runs_and_resumes), cmocka_unit_test(duels_are_all_pairs), cmocka_unit_test(tournaments_ask_little), cmocka_unit_test(pfpo_runs_and_resumes),
                                        cmocka_unit_test(beginnings_are_judged_by_their_endings), cmocka_unit_test(pdpo_runs_and_resumes),
                                        cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);

@@ -173,7 +173,8 @@ static void pairs_are_judged_in_both_orders(void **state)
         const struct label_answer a = asked("pair", 2, 2, &s, NULL, r, c[i].bad);
         assert_true(isnan(c[i].p) ? isnan(a.p) : a.p == c[i].p);
         assert_true(isnan(r[0]) && isnan(r[1]));
-        assert_true(label_judged(0, 1, a.p, PAIR_LABEL_HARD, 0).unlabelled == (isnan(c[i].p) || c[i].p == 0.5));
+        for (enum pair_label rule = PAIR_LABEL_HARD; rule <= PAIR_LABEL_SAMPLED; rule++)
+            assert_true(label_judged(0, 1, a.p, rule, 0.9).unlabelled == (isnan(c[i].p) || (rule != PAIR_LABEL_SOFT && c[i].p == 0.5)));
     }
 }
 
