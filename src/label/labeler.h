@@ -47,13 +47,15 @@ enum pair_label { PAIR_LABEL_HARD, PAIR_LABEL_SOFT, PAIR_LABEL_SAMPLED };
 /* rows i, j of the batch, rewards ri, rj. hard: the larger wins, p = 1. soft: win = i, p = sigma((ri - rj)/temperature). sampled: the winner
  * is drawn with that probability by uniform u, p = 1. margin = reward(win) - reward(lose). */
 struct pair label_pair(int32_t i, int32_t j, double ri, double rj, enum pair_label rule, double temperature, double u);
+/* The same from a verdict p = P(i beats j) on the pair itself; but for the soft rule a tie (p = 1/2) is unlabelled. */
+struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, double u);
 /* rate[k] = mean of P(k beats j) over the judged answers j, k itself (1/2) among them; from rewards by sigma((r_k - r_j)/temperature), or for n = 2 from a verdict p (NaN: none). */
 void label_win_rates(int n, const double *reward, double p, double temperature, double *rate);
 /* Of 0, 0.001 ... 1 the cost of a unit of length that makes the mean length of n prompts' best answers by reward - cost * length nearest to that of their worst; the least of
  * equals. reward, length: (n, k), NaN rewards: no verdict. */
 double label_length_coef(int64_t n, int k, const double *reward, const double *length);
-/* The same from a verdict p = P(i beats j) on the pair itself; a hard tie (p = 1/2) is unlabelled. */
-struct pair label_judged(int32_t i, int32_t j, double p, enum pair_label rule, double u);
+/* Share of an answer's runs of four tokens that were there before in it; 0 for fewer than five tokens. */
+int label_repetition(double *share, const int32_t *ids, int32_t n, sail_err *err);
 /* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. first: the number that the
  * batch's first pair has in its step, which the random numbers are keyed by. */
 void label_self(struct batch *b, int64_t first, double beta, uint64_t seed, uint64_t step);

@@ -75,12 +75,36 @@ struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const 
     return label_judged((int32_t)first + of[0], (int32_t)first + of[1], p, pair_rule(r->config), labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]));
 }
 
+/* Of the sampled answers of prompt i which say the same again and again. */
+static int find_repetitive(struct run *r, int64_t i, int64_t first, sail_err *err)
+{
+    const struct batch *b = &r->batch;
+    const struct sampled *d = &r->sampled;
+    int rc = SAIL_OK;
+    for (int64_t k = 0; !rc && r->config->max_repetition < 1 && k < d->k; k++) {
+        double share = 0;
+        if (candidates_source(r, &d->prompt[i], k) != SOURCE_CANDIDATE) rc = label_repetition(&share, b->ids[first + k] + b->n_prompt[first + k], b->n_tok[first + k], err);
+        d->answer[i * d->k + k].repeats = share > r->config->max_repetition;
+    }
+    return rc;
+}
+
+/* Of two answers one of which repeats itself, or both do: the other one wins if it may win at all. p: the verdict on both, NaN where they have rewards. */
+static struct pair judge_repetition(const struct run *r, int64_t first, const int *of, bool second_repeats, bool both, double p)
+{
+    const bool judged = !isnan(p);
+    const int32_t win = (int32_t)first + of[!second_repeats], lose = (int32_t)first + of[second_repeats];
+    return (struct pair){.win = win, .lose = lose, .p = 1, .weight = 1, .unlabelled = both || !(judged || r->batch.reward[win] >= r->config->pair_floor)};
+}
+
 /* A judged pair of answers a, c of prompt i; replayed answers keep the label of their first step. */
 static struct pair judge(struct run *r, int64_t i, int64_t first, const int *of)
 {
     const struct sampled *d = &r->sampled;
     const double *rewards = r->batch.reward + first, u = labels_uniform(r, i, of[0] * MAX_ANSWERS + of[1]), p = d->prompt[i].p;
     const int32_t a = (int32_t)first + of[0], c = (int32_t)first + of[1];
+    const bool again[2] = {d->answer[i * d->k + of[0]].repeats, d->answer[i * d->k + of[1]].repeats};
+    if (again[0] || again[1]) return judge_repetition(r, first, of, again[1], again[0] && again[1], p);
     if (!isnan(p)) return labels_verdict(r, i, first, of, p);
     struct pair q = label_pair(a, c, rewards[of[0]], rewards[of[1]], pair_rule(r->config), r->config->label_temperature, u);
     const double ahead = fabs(rewards[of[0]] - rewards[of[1]]), best = fmax(rewards[of[0]], rewards[of[1]]);
@@ -95,7 +119,7 @@ static void values(const struct run *r, int64_t i, const double *reward, double 
 {
     const struct sampled *d = &r->sampled;
     const double p = d->prompt[i].p;
-    for (int64_t k = 0; k < d->k; k++) value[k] = !isnan(p) ? (k == 0 ? log(p) - log1p(-p) : 0) : reward[k] / r->config->label_temperature;
+    for (int64_t k = 0; k < d->k; k++) value[k] = !isnan(p) ? (k == 0 ? log(p) - log1p(-p) : 0) : d->answer[i * d->k + k].repeats ? -INFINITY : reward[k] / r->config->label_temperature;
 }
 
 /* Pairs of the answers of prompt i. */
@@ -133,10 +157,12 @@ static bool any_labelled(const struct batch *b, int64_t from)
 }
 
 /* Means over the sampled rows, before ties leave. */
-static void measure(const struct batch *b, struct step_result *result)
+static void measure(const struct run *r, struct step_result *result)
 {
-    double score = 0, margin = 0, eos = 0, length = 0;
-    int64_t n = 0, n_score = 0, n_margin = 0;
+    const struct batch *b = &r->batch;
+    const struct sampled *d = &r->sampled;
+    double score = 0, margin = 0, eos = 0, length = 0, repetitive = 0;
+    int64_t n = 0, n_score = 0, n_margin = 0, n_written = 0;
     for (int64_t i = 0; i < b->n; i++) {
         if (!source_is_fresh(b->source[i])) continue;
         n++;
@@ -148,11 +174,16 @@ static void measure(const struct batch *b, struct step_result *result)
         }
     }
     for (int64_t k = 0; k < b->n_pair; k++) {
-        const double d = fabs(b->reward[b->pair[k].win] - b->reward[b->pair[k].lose]);
-        if (b->pair[k].route != ROUTE_PR || isnan(d)) continue;
-        margin += d;
+        const double ahead = fabs(b->reward[b->pair[k].win] - b->reward[b->pair[k].lose]);
+        if (b->pair[k].route != ROUTE_PR || isnan(ahead)) continue;
+        margin += ahead;
         n_margin++;
     }
+    for (int64_t a = 0; a < d->n_new * d->k; a++) {
+        repetitive += d->answer[a].repeats;
+        n_written += candidates_source(r, &d->prompt[a / d->k], a % d->k) != SOURCE_CANDIDATE;
+    }
+    result->repeats = r->config->max_repetition < 1 && n_written ? repetitive / (double)n_written : NAN;
     result->eos_share = n ? eos / (double)n : NAN;
     result->answer_length = n ? length / (double)n : NAN;
     result->score = n_score ? score / (double)n_score : NAN;
@@ -174,13 +205,14 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     for (int64_t i = 0; i < d->n; i++) {
         const int64_t first = online + i * d->k;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
+        if ((rc = find_repetitive(r, i, first, err))) return rc;
         label_win_rates((int)d->k, b->reward + first, d->prompt[i].p, r->config->label_temperature, b->win_rate + first);
         const int64_t n_pair = b->n_pair;
         if (r->pairs) add_pairs(r, i, first, fresh && i < d->n_new);
         if (r->archive && i < d->n_new && any_labelled(b, n_pair) && (rc = archive_keep(r, i, err))) return rc;
     }
     b->written |= COL_REWARD | COL_WIN_RATE | (r->pairs ? COL_PAIRS : 0);
-    measure(b, result);
+    measure(r, result);
     if (r->pairs && !r->two_level) batch_keep_paired(b, (r->objective->needs & ON_REFERENCE) != 0);
     if (r->groups) r->counts.unlabelled += groups_keep_judged(b);
     result->timing.label = clock_seconds() - start;

@@ -85,6 +85,7 @@ static void collect(const struct run *r, const struct step_result *s, struct met
     put(all, "objective/length_coef", s->length_coef);
     put(all, "val/contain_eos_token", s->eos_share);
     put(all, "completions/mean_length", s->answer_length);
+    put(all, "completions/repetitive", s->repeats);
     put(all, "sampler/blend_kl", s->blend_kl);
     put(all, "sampler/drift_mean", s->drift_mean);
     put(all, "sampler/drift_max", s->drift_max);

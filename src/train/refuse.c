@@ -85,6 +85,10 @@ static int refuse_answers(const struct run *r, sail_err *err)
     if (online <= 0 && (answers != 2 || c->replay_steps > 0)) return err_set(err, SAIL_USAGE, "method %s samples no answers: drop --num-samples, --ref-samples, --data-answers and --replay-steps", r->preset->name);
     if (online > 0 && c->ld_alpha < 1)
         return err_set(err, SAIL_USAGE, "--ld-alpha %g with sampled answers: their log-probs must be whole for the score term and for weights; choose a method that learns from the data only", c->ld_alpha);
+    if (c->max_repetition < 1 && (!r->pairs || r->mixture.pr <= 0))
+        return err_set(err, SAIL_USAGE, "--max-repetition says who loses in judged pairs, and method %s makes none: drop it", r->preset->name);
+    if (c->max_repetition < 1 && (r->pairing->ask || r->pairing->weight || (r->objective->needs & COL_WIN_RATE)))
+        return err_set(err, SAIL_USAGE, "--max-repetition decides a pair whatever its rewards: --pairing %s and methods that read rates of wins (%s) take them as they are: drop it", c->pairing, r->preset->name);
     if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
         return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: sample with temperature 1, top-k 0 and top-p 1");
     return SAIL_OK;
@@ -100,6 +104,8 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "--pairing %s with gamma %g: a chosen pair is no draw of the policy and the score term would be biased: choose --pairing random or all, or --gamma 0", c->pairing, c->gamma);
     if (c->ref_samples > 0 || c->data_answers > 0)
         return err_set(err, SAIL_USAGE, "--ref-samples and --data-answers: the score term of method %s needs answers of the policy: --gamma 0, or num_samples alone", r->preset->name);
+    if (c->max_repetition < 1)
+        return err_set(err, SAIL_USAGE, "--max-repetition labels draws of the policy by what they say again, and drops some, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
     if (c->finished_only)
         return err_set(err, SAIL_USAGE, "--finished-only keeps some draws of the policy and drops others, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
     if (c->wpo)

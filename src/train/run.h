@@ -47,6 +47,7 @@ struct sampled_answer {
     int32_t n;
     enum finish finish;
     double logp, drawn, reward; /* drawn: under what it was drawn from */
+    bool repeats;               /* beyond --max-repetition */
 };
 struct sampled {
     int64_t born;                  /* the step that sampled */
@@ -133,7 +134,7 @@ struct step_result {
     double scale, grad_norm, learning_rate;
     double length_coef; /* what a character cost in the implicit reward; NaN without it */
     double param_norm; /* before --param-bound projected it; NaN without */
-    double kl, score, score_margin, eos_share, answer_length; /* over sampled rows; NaN without any */
+    double kl, score, score_margin, eos_share, answer_length, repeats; /* over sampled rows; NaN without any (repeats: without --max-repetition) */
     double reward_loss, reward_accuracy, reward_margin, judged; /* of a reward model that the run trains; judged: the labeler's mean reward of the answers that it learns from */
     double drift_mean, drift_max;                             /* |sampled - scored| per token */
     double blend_kl;                                          /* KL(what was drawn from || policy) over blended answers; NaN without any */

@@ -120,7 +120,7 @@ static int update(struct run *r, struct step_result *result, sail_err *err)
 /* The rows of a step and who won. */
 static int gather(struct run *r, struct step_result *result, sail_err *err)
 {
-    *result = (struct step_result){.reward_loss = NAN, .reward_accuracy = NAN, .reward_margin = NAN, .judged = NAN, .kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .length_coef = NAN, .answer_length = NAN};
+    *result = (struct step_result){.reward_loss = NAN, .reward_accuracy = NAN, .reward_margin = NAN, .judged = NAN, .kl = NAN, .score = NAN, .score_margin = NAN, .eos_share = NAN, .param_norm = NAN, .length_coef = NAN, .answer_length = NAN, .repeats = NAN};
     int rc = rollout_fill(r, result, err);
     if (!rc) rc = labels_fill(r, result, err);
     if (!rc) rc = anchors_fill(r, result, err);

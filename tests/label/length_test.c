@@ -32,8 +32,24 @@ static void missing_verdicts(void **state)
     assert_true(label_length_coef(1, 3, none, length) == 0);
 }
 
+/* Runs of four tokens that were there before: 1 2 3 1 2 3 1 2 3 has six runs, three of them new. */
+static void repetition_is_the_share_of_known_runs(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t n, ids[12];
+        double share;
+    } of[] = {{9, {1, 2, 3, 1, 2, 3, 1, 2, 3}, 3.0 / 6}, {12, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 0}, {12, {7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7}, 8.0 / 9},
+              {4, {7, 7, 7, 7}, 0}, {0, {0}, 0}, {5, {7, 7, 7, 7, 7}, 0.5}, {8, {1, 2, 3, 4, 1, 2, 3, 4}, 1.0 / 5}, {12, {256, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0}, 3.0 / 9}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        double share;
+        assert_ok(label_repetition(&share, of[k].ids, of[k].n, err));
+        assert_near(share, of[k].share, 1e-15, 0);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(two_answers), cmocka_unit_test(the_mean_decides), cmocka_unit_test(missing_verdicts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(two_answers), cmocka_unit_test(the_mean_decides), cmocka_unit_test(repetition_is_the_share_of_known_runs), cmocka_unit_test(missing_verdicts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
