@@ -116,7 +116,8 @@ static void pp_pair(const struct objective_params *p, struct batch *b, const str
 
 static void pr_pair(const struct objective_params *p, struct batch *b, const struct pair *q, double scale, struct objective_stats *s, double z)
 {
-    const double l = score_value(p, q, z), pull = p->beta * (worst_label(p, q, z) - sigmoid(z)), score = p->gamma == 0 ? 0 : p->gamma * advantage(p, b, q, l);
+    const double P = worst_label(p, q, z), pull = p->beta * (P * sigmoid(-z) - (1 - P) * sigmoid(z)); // P - s, exact in both tails
+    const double l = score_value(p, q, z), score = p->gamma == 0 ? 0 : p->gamma * advantage(p, b, q, l);
     pair_add(b, q, scale, s, -l, -pull - score, pull - score);
 }
 

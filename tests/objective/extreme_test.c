@@ -1,27 +1,11 @@
 /* Every pairwise objective far out: |h| up to 10^4, answers of one token and of a hundred thousand. The oracle is the loss of the methods page written down as it
  * stands, in long double, whose range holds e^10000, and its derivatives by the complex step. Equal to 1e-12, relative, wherever a double can say the number. */
-#include "test.h"
-
-#include <complex.h>
-
+#include "objective/complex_step.h"
 #include "objective/objective.h"
-
-typedef complex long double num;
-struct answer {
-    num l, d; /* log pi; log pi - log ref */
-    long double n;
-};
 
 static const struct objective_params params = {.beta = 0.1, .eps = 0.1, .delta = 1, .lambda = 0.1, .gamma = 0.5, .tau = 0.05, .alpha = 0.01, .baseline = BASELINE_LOG2};
 #define B ((long double)params.beta)
 #define EPS ((long double)params.eps)
-
-/* log(1 + w) and e^w - 1 where the imaginary part is the step. */
-static num log1p_of(num w) { return log1pl(creall(w)) + I * (cimagl(w) / (1 + creall(w))); }
-static num expm1_of(num w) { return expm1l(creall(w)) + I * (cimagl(w) * expl(creall(w))); }
-static num soft(num z) { return log1p_of(cexpl(z)); } // -log s(-z)
-static num logistic_of(num z) { return creall(z) > 0 ? 1 / (1 + cexpl(-z)) : cexpl(z) / (1 + cexpl(z)); }
-static num positive(num z) { return creall(z) > 0 ? z : 0; }
 
 static num dpo(struct answer w, struct answer l) { return soft(-B * (w.d - l.d)); }
 static num cdpo(struct answer w, struct answer l) { return (1 - EPS) * soft(-B * (w.d - l.d)) + EPS * soft(B * (w.d - l.d)); }
@@ -67,11 +51,6 @@ static const struct {
 };
 enum { N_ORACLE = sizeof oracle / sizeof *oracle };
 
-struct point {
-    double l[2], r[2];
-    int32_t n[2];
-};
-
 static double run(const struct objective *o, const struct objective_params *p, const struct point *x, enum route route, double *coef)
 {
     double logp[2] = {x->l[0], x->l[1]}, logp_ref[2] = {x->r[0], x->r[1]};
@@ -84,52 +63,12 @@ static double run(const struct objective *o, const struct objective_params *p, c
     return s.loss;
 }
 
-static long double truth(int i, const struct point *x, long double *slope)
-{
-    const long double step = 1e-60L;
-    long double loss = 0;
-    for (int side = 0; side < 2; side++) {
-        struct answer a[2];
-        for (int k = 0; k < 2; k++) {
-            const num l = (long double)x->l[k] + (k == side ? I * step : 0);
-            a[k] = (struct answer){l, l - (long double)x->r[k], x->n[k]};
-        }
-        const num f = oracle[i].loss(a[0], a[1]);
-        loss = creall(f);
-        slope[side] = cimagl(f) / step;
-    }
-    return loss;
-}
-
-static void same(const char *name, const char *what, const struct point *x, double got, long double want, bool cancels)
-{
-    const double w = (double)want, tolerance = 1e-12 * fabs(w) + (cancels ? 1e-14 : 1e-300);
-    if (!isfinite(got) || !(fabs(got - w) <= tolerance))
-        fail_msg("%s, l = (%g, %g), ref (%g, %g), n (%d, %d): %s is %.17g, wanted %.17g", name, x->l[0], x->l[1], x->r[0], x->r[1], x->n[0], x->n[1], what, got, w);
-}
-
-/* One log-ratio or both far out, under lengths from 20 to 131072 tokens. */
-static int points(struct point *out)
-{
-    static const double far[] = {0, 1e-7, 0.3, 12, 345, 3000, 10000};
-    static const int32_t length[][2] = {{30, 45}, {1000, 20}, {131072, 100000}};
-    enum { FAR = sizeof far / sizeof *far };
-    int n = 0;
-    for (int a = 0; a < 2 * FAR; a++)
-        for (int b = 0; b < 2 * FAR; b++)
-            for (int k = 0; k < 3; k++) {
-                const double base = -10000.5, dw = (a < FAR ? 1 : -1) * far[a % FAR], dl = (b < FAR ? 1 : -1) * far[b % FAR];
-                if (fabs(dw - dl) > 10000) continue;
-                // sums of eighths: the differences are the numbers above but for the smallest
-                out[n++] = (struct point){.l = {base + dw, base + dl}, .r = {base, base}, .n = {length[k][0], length[k][1]}};
-            }
-    return n;
-}
+static num of_pair(struct answer w, struct answer l, const void *i) { return oracle[*(const int *)i].loss(w, l); }
 
 static void exact_to_the_far_ends(void **state)
 {
     (void)state;
-    static struct point at[600];
+    static struct point at[MOST_POINTS];
     const int n = points(at);
     int named = 0;
     for (const struct objective *o = objective_pairwise; o->name; o++) {
@@ -141,10 +80,10 @@ static void exact_to_the_far_ends(void **state)
         for (int k = 0; k < n; k++) {
             long double slope[2];
             double coef[2];
-            const long double loss = truth(i, &at[k], slope);
-            same(o->name, "the loss", &at[k], run(o, &params, &at[k], ROUTE_OFFLINE, coef), loss, oracle[i].cancels);
-            same(o->name, "dL/dlw", &at[k], coef[0], slope[0], oracle[i].cancels);
-            same(o->name, "dL/dll", &at[k], coef[1], slope[1], oracle[i].cancels);
+            const long double loss = oracle_truth(of_pair, &i, &at[k], slope);
+            assert_exact(o->name, "the loss", &at[k], run(o, &params, &at[k], ROUTE_OFFLINE, coef), loss, oracle[i].cancels);
+            assert_exact(o->name, "dL/dlw", &at[k], coef[0], slope[0], oracle[i].cancels);
+            assert_exact(o->name, "dL/dll", &at[k], coef[1], slope[1], oracle[i].cancels);
         }
     }
     assert_int_equal(named, N_ORACLE);
@@ -154,7 +93,7 @@ static void exact_to_the_far_ends(void **state)
 static void finite_everywhere(void **state)
 {
     (void)state;
-    static struct point at[600];
+    static struct point at[MOST_POINTS];
     const int n = points(at);
     static const struct objective_params extreme[] = {
         {.beta = 10, .eps = 1e-3, .delta = 1, .lambda = 50, .gamma = 5.5, .tau = 0.05, .alpha = 1, .rho = 1, .pi = 1},
