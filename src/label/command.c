@@ -170,7 +170,15 @@ static bool number_in(const json_t *v, double low, double high, double *out)
     return isfinite(*out) && *out >= low && *out <= high;
 }
 
-/* The verdicts of an answer, all or none. */
+/* A reward, or null: no verdict on this one. */
+static bool reward_in(const json_t *v, double *out)
+{
+    if (!json_is_null(v)) return number_in(v, -HUGE_VAL, HUGE_VAL, out);
+    *out = NAN;
+    return true;
+}
+
+/* The verdicts of an answer, all that it has or none. */
 static bool take_answer(const struct command *c, const struct label_request *q, struct label_answer *a)
 {
     json_t *j = json_loadb(c->line.data ? c->line.data : "", c->line.len, JSON_REJECT_DUPLICATES, NULL);
@@ -180,7 +188,7 @@ static bool take_answer(const struct command *c, const struct label_request *q, 
     double value[64];
     if (good && rewards) {
         good = json_is_array(rewards) && json_array_size(rewards) == (size_t)q->n && q->n <= 64;
-        for (int i = 0; good && i < q->n; i++) good = number_in(json_array_get(rewards, (size_t)i), -HUGE_VAL, HUGE_VAL, &value[i]);
+        for (int i = 0; good && i < q->n; i++) good = reward_in(json_array_get(rewards, (size_t)i), &value[i]);
         for (int i = 0; good && i < q->n; i++) a->reward[i] = value[i];
     } else if (good) { // P(first beats second), a list of one or a number
         good = q->n == 2 && number_in(json_is_array(p) ? json_array_get(p, 0) : p, 0, 1, &value[0]);
