@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "objective/pair.h"
+#include "train/preset.h"
 
 /* ---------------------------------------------------------------- example */
 /* Cal-DPO (2412.14516): L = -log s(h) + (d(win) - 1/(2 beta))^2 + (d(lose) + 1/(2 beta))^2: DPO's order of the answers, and log-ratios that are rewards in
@@ -97,8 +98,30 @@ static void the_page_shows_this_code(void **state)
     free(there);
 }
 
+/* `sail methods` and docs/methods.md speak of the same: every name stands there as a word of its own. */
+static void every_method_has_its_place_on_the_page(void **state)
+{
+    (void)state;
+    char *page;
+    size_t n;
+    static const char inside[] = "abcdefghijklmnopqrstuvwxyz0123456789-_";
+    assert_ok(file_read(repo_path("docs/methods.md"), 1 << 20, &page, &n, err));
+    for (int i = 0; preset_at(i); i++) {
+        const char *name = preset_at(i)->name, *at = page;
+        const size_t length = strlen(name);
+        bool found = false;
+        while (!found && (at = strstr(at, name))) {
+            found = at > page && !strchr(inside, at[-1]) && !strchr(inside, at[length]);
+            at += length;
+        }
+        if (!found) fail_msg("docs/methods.md says nothing of %s", name);
+    }
+    free(page);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_loss_is_the_papers), cmocka_unit_test(coefficients_are_its_slopes), cmocka_unit_test(the_page_shows_this_code)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_loss_is_the_papers), cmocka_unit_test(coefficients_are_its_slopes), cmocka_unit_test(the_page_shows_this_code),
+                                       cmocka_unit_test(every_method_has_its_place_on_the_page)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
