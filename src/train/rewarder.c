@@ -33,7 +33,7 @@ struct rewarder {
     struct ids scored; /* of the text that the reward model reads */
 };
 
-static int open_scoring(struct scoring *s, const sail_config *config, sail_err *err)
+static int open_scoring(struct scoring *s, const sail_config *config, const struct text_pipeline *policy, sail_err *err)
 {
     const char *path = config->reward_model;
     const struct model_options o = {.compute = config->dtype && config->dtype[0] == 'b' ? DTYPE_BF16 : DTYPE_F32};
@@ -44,6 +44,14 @@ static int open_scoring(struct scoring *s, const sail_config *config, sail_err *
         return err_set(err, SAIL_USAGE, "--reward-model %s: expected a ...ForSequenceClassification model, got %s without a score head", path, f->family);
     s->sign = config->reward_sign;
     s->own_tokenizer = tokenizer_exists(path) && !text_pipeline_same_tokenizer(config->model, path);
+    if (s->own_tokenizer && !policy->tokenizer) {
+        s->own_tokenizer = false; // nothing is open yet
+        return err_set(err, SAIL_USAGE, "--reward-model %s reads texts by its own tokenizer, and %s has none to make texts of its ids: put its tokenizer.json into that folder, or, where both have the same ids, take the reward model's away", path,
+                       config->model);
+    }
+    if (!tokenizer_exists(path) && policy->tokenizer && tokenizer_size(policy->tokenizer) > f->vocab)
+        return err_set(err, SAIL_USAGE, "--reward-model %s has no tokenizer, so that it would read the ids of %s, and knows %lld ids where that has %d: put the reward model's tokenizer.json into its folder", path, config->model,
+                       (long long)f->vocab, (int)tokenizer_size(policy->tokenizer));
     if (s->own_tokenizer) rc = text_pipeline_open(&s->text, path, f->eos, f->n_eos, config, err);
     return rc;
 }
@@ -67,7 +75,7 @@ static int open_single(struct rewarder *r, struct authors *authors, const sail_c
     if (!strcmp(c->final_answer, "majority") && c->command != CMD_ALIGN)
         return err_set(err, SAIL_USAGE, "--final-answer majority is taken over all answers that a training step samples of a prompt: --final-answer gold");
     if (c->quorum) return err_set(err, SAIL_USAGE, "--quorum %lld, and there is one labeler: give --evaluators, or several models to --reward-model", (long long)c->quorum);
-    if (c->reward_model) return open_scoring(&r->scoring, c, err);
+    if (c->reward_model) return open_scoring(&r->scoring, c, r->text, err);
     if (!r->text->tokenizer) return err_set(err, SAIL_USAGE, "%s: a labeler of texts needs the model's tokenizer (tokenizer.json), and there is none", c->model);
     if (c->judge_model) return open_text_judge(&r->labeler, authors, c, r->text, run, err);
     if (c->reward_rule) return labeler_rule_open(&r->labeler, c->reward_rule, err);
@@ -203,7 +211,7 @@ static int ask_labeler(struct rewarder *r, const struct reward_request *q, doubl
     return SAIL_OK;
 }
 
-/* One score: the policy's ids as they are, or the texts through the reward model's own tokenizer. */
+/* One score: the policy's ids as they are, or the texts through the reward model's own tokenizer, where an answer that ended by itself ends with the reward model's own EOS, as text answers do. */
 static int score_one(struct rewarder *r, const struct reward_request *q, int k, double *score, sail_err *err)
 {
     const struct scoring *j = &r->scoring;
@@ -218,6 +226,7 @@ static int score_one(struct rewarder *r, const struct reward_request *q, int k, 
         if (!rc) rc = tokenizer_encode(j->text.tokenizer, prompt, strlen(prompt), false, own, err);
         n_prompt = (int64_t)own->n;
         if (!rc) rc = tokenizer_encode(j->text.tokenizer, text_of(&r->completion[k]), r->completion[k].len, false, own, err);
+        if (!rc && q->finish[k] == FINISH_EOS && j->text.options.eos >= 0) rc = ids_push(own, j->text.options.eos, err);
         n_tok = (int64_t)own->n - n_prompt;
     } else {
         for (int64_t i = 0; !rc && i < n_prompt; i++) rc = ids_push(own, q->prompt[i], err);
