@@ -54,8 +54,11 @@ void label_win_rates(int n, const double *reward, double p, double temperature, 
 /* Of 0, 0.001 ... 1 the cost of a unit of length that makes the mean length of n prompts' best answers by reward - cost * length nearest to that of their worst; the least of
  * equals. reward, length: (n, k), NaN rewards: no verdict. */
 double label_length_coef(int64_t n, int k, const double *reward, const double *length);
-/* Share of an answer's runs of four tokens that were there before in it; 0 for fewer than five tokens. */
-int label_repetition(double *share, const int32_t *ids, int32_t n, sail_err *err);
+/* Share of an answer's runs of four tokens that were there before in it; 0 for fewer than five tokens. work: room for n runs. */
+struct token_run {
+    int32_t id[4];
+};
+double label_repetition(const int32_t *ids, int32_t n, struct token_run *work);
 /* Sampled self-labels of routes dp and pp: win and lose are swapped with probability 1 - sigma(beta h), h from logp and logp_ref. first: the number that the
  * batch's first pair has in its step, which the random numbers are keyed by. */
 void label_self(struct batch *b, int64_t first, double beta, uint64_t seed, uint64_t step);

@@ -76,17 +76,15 @@ struct pair labels_verdict(const struct run *r, int64_t i, int64_t first, const 
 }
 
 /* Of the sampled answers of prompt i which say the same again and again. */
-static int find_repetitive(struct run *r, int64_t i, int64_t first, sail_err *err)
+static void find_repetitive(struct run *r, int64_t i, int64_t first)
 {
     const struct batch *b = &r->batch;
     const struct sampled *d = &r->sampled;
-    int rc = SAIL_OK;
-    for (int64_t k = 0; !rc && r->config->max_repetition < 1 && k < d->k; k++) {
-        double share = 0;
-        if (candidates_source(r, &d->prompt[i], k) != SOURCE_CANDIDATE) rc = label_repetition(&share, b->ids[first + k] + b->n_prompt[first + k], b->n_tok[first + k], err);
+    for (int64_t k = 0; d->runs && k < d->k; k++) {
+        const int64_t row = first + k;
+        const double share = candidates_source(r, &d->prompt[i], k) == SOURCE_CANDIDATE ? 0 : label_repetition(b->ids[row] + b->n_prompt[row], b->n_tok[row], d->runs);
         d->answer[i * d->k + k].repeats = share > r->config->max_repetition;
     }
-    return rc;
 }
 
 /* Of two answers one of which repeats itself, or both do: the other one wins if it may win at all. p: the verdict on both, NaN where they have rewards. */
@@ -205,7 +203,7 @@ int labels_fill(struct run *r, struct step_result *result, sail_err *err)
     for (int64_t i = 0; i < d->n; i++) {
         const int64_t first = online + i * d->k;
         for (int64_t k = 0; k < d->k; k++) b->reward[first + k] = d->answer[i * d->k + k].reward;
-        if ((rc = find_repetitive(r, i, first, err))) return rc;
+        find_repetitive(r, i, first);
         label_win_rates((int)d->k, b->reward + first, d->prompt[i].p, r->config->label_temperature, b->win_rate + first);
         const int64_t n_pair = b->n_pair;
         if (r->pairs) add_pairs(r, i, first, fresh && i < d->n_new);

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "label/labeler.h"
 #include "train/params.h"
 #include "train/run.h"
 
@@ -204,6 +205,7 @@ static int open_buffers(struct run *r, sail_err *err)
     if (!rc) rc = mem_alloc(&r->sampled.answer, size * k, sizeof *r->sampled.answer, err);
     if (!rc && r->pairing->all) rc = mem_alloc(&r->sampled.duel, pairs, sizeof *r->sampled.duel, err);
     if (!rc && r->prompts) rc = mem_alloc(&r->sampled.ids, size * k * (size_t)r->config->max_new_tokens, sizeof *r->sampled.ids, err);
+    if (!rc && r->config->max_repetition < 1) rc = mem_alloc(&r->sampled.runs, (size_t)r->config->max_new_tokens, sizeof *r->sampled.runs, err);
     if (!rc) rc = mem_alloc(&r->ids, (size_t)r->ids_capacity, sizeof *r->ids, err);
     if (!rc) rc = pull_open(r, err);
     if (!rc) rc = mem_alloc(&r->online, size, sizeof *r->online, err);
@@ -382,6 +384,7 @@ void run_close(struct run *r)
     free(r->sampled.answer);
     free(r->sampled.duel);
     free(r->sampled.ids);
+    free(r->sampled.runs);
     free(r->drawn);
     free(r->order);
     free(r->prompt_order);

@@ -57,6 +57,7 @@ struct sampled {
     struct sampled_answer *answer; /* (batch, k) */
     double *duel;                  /* --pairing duels: (batch, k (k - 1) / 2): P(i beats j), i < j */
     int32_t *ids;                  /* (batch, k, max_new_tokens) */
+    struct token_run *runs;        /* --max-repetition: (max_new_tokens), to work in */
 };
 
 /* What an answer is drawn from: draws.c. */
