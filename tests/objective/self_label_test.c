@@ -1,4 +1,5 @@
-/* DICE, OSP, PFPO, pDPO: K answers of a prompt, pairs as the policy itself has labelled them; sampler and labels frozen, the mean update is the gradient of the expected loss. */
+/* K answers of a prompt and the pairs that are made of them: as the policy itself has labelled them (DICE, OSP, PFPO, pDPO), as rewards or points have (iterative DPO, DNO, Self-Rewarding). Sampler and labels
+ * frozen, the mean update is the gradient of the expected loss. */
 #include "objective/enumerate.h"
 
 static const double tree_base[MAX_PARAM] = {-0.2, 0.5, 0.3, -0.6, 0.1, 0.4, 0.2, -0.1, 0.7};
@@ -30,6 +31,29 @@ static int best_against_worst(const struct tree *t, const int *answer, struct la
         if (implicit_reward(t, answer[k]) < implicit_reward(t, answer[out->lose])) out->lose = k;
     }
     return answer[out->win] != answer[out->lose];
+}
+
+/* Rewards of a labeler; equals are no pair. */
+static int best_reward_against_worst(const struct tree *t, const int *answer, struct label *out)
+{
+    (void)t;
+    *out = (struct label){0, 0, 1};
+    for (int k = 1; k < K; k++) {
+        if (tree_reward[answer[k]] > tree_reward[answer[out->win]]) out->win = k;
+        if (tree_reward[answer[k]] < tree_reward[answer[out->lose]]) out->lose = k;
+    }
+    return tree_reward[answer[out->win]] != tree_reward[answer[out->lose]];
+}
+
+/* DNO: whatever is far enough apart and won with enough. */
+static int far_apart(const struct tree *t, const int *answer, struct label *out)
+{
+    int n = 0;
+    (void)t;
+    for (int x = 0; x < K; x++)
+        for (int y = 0; y < K; y++)
+            if (tree_reward[answer[x]] >= 0.6 && tree_reward[answer[x]] - tree_reward[answer[y]] >= 0.5) out[n++] = (struct label){x, y, 1};
+    return n;
 }
 
 /* A judge whose preferences go in circles: no rewards give them. */
@@ -80,6 +104,9 @@ static double dpo_and_likelihood(const struct tree *t, const double *theta, int 
 }
 
 static const struct method methods[] = {
+    {"iterative dpo", "sail", NULL, tree_theta, 0, best_reward_against_worst, soft_dpo},
+    {"self-rewarding", "dpo", NULL, tree_ref, 0, best_reward_against_worst, soft_dpo},
+    {"dno", "dpo", NULL, tree_ref, 0, far_apart, soft_dpo},
     {"dice", "dpo", NULL, tree_ref, 0.5, best_against_worst, soft_dpo},
     {"osp", "dpo", NULL, tree_theta, 0, every_duel, soft_dpo},
     {"pfpo", "dpo,sft-mean", "1,0.2", tree_theta, 0, right_against_wrong, dpo_and_likelihood},
@@ -120,7 +147,7 @@ static void update(const struct method *m, const struct tree *t, const int *answ
     if (m->weights) assert_ok(objective_sum_parse(&p.sum, m->objective, m->weights, err));
     rows_begin(&r);
     for (int k = 0; k < n_answer; k++) rows_add(&r, t, tree_theta, answer[k], 0, source);
-    for (int k = 0; k < n; k++) rows_pair(&r, (struct pair){.win = label[k].win, .lose = label[k].lose, .p = label[k].p});
+    for (int k = 0; k < n; k++) rows_pair(&r, (struct pair){.win = label[k].win, .lose = label[k].lose, .p = label[k].p, .route = ROUTE_PR});
     if (n) rows_update(&r, t, tree_theta, o, &p, 1.0 / n, weight, g);
 }
 
