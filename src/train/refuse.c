@@ -111,8 +111,8 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
     if (c->wpo)
         return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
     const bool whole = c->top_k == 0 && c->top_p >= 1;
-    if (c->temperature != 1 && whole && c->temperature_weights && (r->objective->needs & READS_ROUTE))
-        log_note("sampling with temperature %g: sampled pairs are weighed by the policy's probability over the sampler's, at most %g (--replay-clip, --temperature-weights)", c->temperature, c->replay_clip);
+    if (c->temperature != 1 && whole && !strcmp(c->tempered, "weigh") && (r->objective->needs & READS_ROUTE))
+        log_note("sampling with temperature %g: sampled pairs are weighed by the policy's probability over the sampler's, at most %g (--replay-clip; --tempered keep: as they are)", c->temperature, c->replay_clip);
     else if (c->temperature != 1 || !whole)
         log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
     return SAIL_OK;

@@ -46,12 +46,12 @@ static int open_scoring(struct scoring *s, const sail_config *config, const stru
     s->own_tokenizer = tokenizer_exists(path) && !text_pipeline_same_tokenizer(config->model, path);
     if (s->own_tokenizer && !policy->tokenizer) {
         s->own_tokenizer = false; // nothing is open yet
-        return err_set(err, SAIL_USAGE, "--reward-model %s reads texts by its own tokenizer, and %s has none to make texts of its ids: put its tokenizer.json into that folder, or, where both have the same ids, take the reward model's away", path,
-                       config->model);
+        return err_set(err, SAIL_USAGE, "--reward-model %s reads texts by its own tokenizer, and %s has none to make texts of its ids: put its tokenizer.json into that folder, or, "
+                       "where both have the same ids, take the reward model's away", path, config->model);
     }
     if (!tokenizer_exists(path) && policy->tokenizer && tokenizer_size(policy->tokenizer) > f->vocab)
-        return err_set(err, SAIL_USAGE, "--reward-model %s has no tokenizer, so that it would read the ids of %s, and knows %lld ids where that has %d: put the reward model's tokenizer.json into its folder", path, config->model,
-                       (long long)f->vocab, (int)tokenizer_size(policy->tokenizer));
+        return err_set(err, SAIL_USAGE, "--reward-model %s has no tokenizer, so that it would read the ids of %s, and knows %lld ids where that has %d: put the reward model's tokenizer.json "
+                       "into its folder", path, config->model, (long long)f->vocab, (int)tokenizer_size(policy->tokenizer));
     if (s->own_tokenizer) rc = text_pipeline_open(&s->text, path, f->eos, f->n_eos, config, err);
     return rc;
 }

@@ -1,5 +1,5 @@
-/* Best against worst of many answers by a judge of two, with few questions: winners meet winners until one is left, and those who lost their first meeting meet each other until one has lost everything. Eight
- * answers take eleven meetings instead of the twenty-eight of all pairs (INPO, 2407.00617). */
+/* Best against worst of many answers by a judge of two, with few questions: winners meet winners until one is left, and those who lost their first meeting meet each other until one has
+ * lost everything. Eight answers take eleven meetings instead of the twenty-eight of all pairs (INPO, 2407.00617). */
 #include <math.h>
 
 #include "base/err.h"
@@ -21,7 +21,8 @@ static int encounter(struct bracket *b, int x, int y, double *p, sail_err *err)
     return rc;
 }
 
-/* One round of n players, in their order: who wins (or loses) goes on, of equals the first, and the odd one out. Who does not is appended to `out` of *n_out. Returns how many go on; -1: a meeting had no verdict. */
+/* One round of n players, in their order: who wins (or loses) goes on, of equals the first, and the odd one out. Who does not is appended to `out` of *n_out. Returns how many go on; -1: a
+ * meeting had no verdict. */
 static int play_round(struct bracket *b, int *player, int n, bool winners, int *out, int *n_out, int *rc, sail_err *err)
 {
     int on = 0;

@@ -91,7 +91,7 @@ static void other_temperatures_are_weighed(void **state)
         const char *options, *says;
         bool weighs;
     } of[] = {{"--gamma 1 --temperature 1.6", "(--replay-clip", true}, {"--gamma 1 --temperature 0.7", "(--replay-clip", true}, {"--gamma 1", NULL, false}, {"--gamma 0 --temperature 1.6", NULL, false},
-              {"--gamma 1 --temperature 1.6 --top-k 50", "the score term is biased", false}, {"--gamma 1 --temperature 1.6 --temperature-weights=false", "the score term is biased", false}};
+              {"--gamma 1 --temperature 1.6 --top-k 50", "the score term is biased", false}, {"--gamma 1 --temperature 1.6 --tempered keep", "the score term is biased", false}};
     for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
         shell("rm -rf %s/tempered", folder);
         assert_run("align --model %s --prompts %s/prompts.jsonl --reward-rule %s --method sail-pr --mix-pr 1 --pr-label soft --batch 400 --max-new-tokens 1 --replay-clip 1e9 --max-steps 1 --dtype f32 --lora-r 4 %s "
