@@ -21,7 +21,7 @@ struct row {
     double length, eos_share, budget[COMPARE_BUDGETS]; /* means over the seeds; a run's budget */
     double until[COMPARE_BUDGETS]; /* spent until the learning curve was at the goal: means over the seeds that got there */
     int n_run, n_there;
-    char said[96]; /* the labels of it, in words */
+    char said[128]; /* the labels of it, in words */
     bool on_front; /* no other row has at least its reward at less KL */
 };
 struct table {
@@ -134,7 +134,7 @@ static int interval(const struct table *t, const double *value, struct report_ce
 
 static void say_until(struct row *row)
 {
-    char runs[32] = "";
+    char runs[48] = "";
     if (row->n_there < row->n_run) snprintf(runs, sizeof runs, ", %d of %d runs", row->n_there, row->n_run);
     if (row->n_there)
         snprintf(row->said, sizeof row->said, "%.0f asked + %.0f rows%s", row->until[COMPARE_LABELS_ONLINE], row->until[COMPARE_LABELS_OFFLINE], runs);
