@@ -94,7 +94,7 @@ static void other_temperatures_are_weighed(void **state)
               {"--gamma 1 --temperature 1.6 --top-k 50", "the score term is biased", false}, {"--gamma 1 --temperature 1.6 --tempered keep", "the score term is biased", false}};
     for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
         shell("rm -rf %s/tempered", folder);
-        assert_run("align --model %s --prompts %s/prompts.jsonl --reward-rule %s --method sail-pr --mix-pr 1 --pr-label soft --batch 400 --max-new-tokens 1 --replay-clip 1e9 --max-steps 1 --dtype f32 --lora-r 4 %s "
+        assert_run("align --model %s --prompts %s/prompts.jsonl --reward-rule %s --method sail-pr --mix-pr 1 --pr-label soft --batch 160 --max-new-tokens 1 --replay-clip 1e9 --max-steps 1 --dtype f32 --lora-r 4 --threads 1 --sample-steps 9 %s "
                    "--out %s/tempered", model, folder, repo_path("examples/demo/happy.yaml"), of[k].options, folder);
         const bool said = strstr(output, "(--replay-clip") || strstr(output, "the score term is biased");
         if (said != (of[k].says != NULL) || (said && !strstr(output, of[k].says))) fail_msg("%s: said %s", of[k].options, output);
@@ -103,8 +103,8 @@ static void other_temperatures_are_weighed(void **state)
             continue;
         }
         const double pairs = run_metric("tempered", "replay/pairs", 1), effective = run_metric("tempered", "replay/effective_pairs", 1);
-        assert_true(pairs == 400 && effective < pairs);
-        // The mean of 400 weights, within four of its standard errors.
+        assert_true(pairs == 160 && effective < pairs);
+        // The mean of 160 weights, within four of its standard errors.
         assert_near(run_metric("tempered", "replay/mean_weight", 1), 1, 4 * sqrt((pairs / effective - 1) / pairs), 0);
         assert_true(run_metric("tempered", "replay/clip_share", 1) == 0);
     }
@@ -135,7 +135,7 @@ static void who_repeats_itself_loses(void **state)
     double pairs[2];
     for (int k = 0; k < 2; k++) {
         shell("rm -rf %s/again", folder);
-        assert_run("align --model %s --data %s/pairs.jsonl --method dpo --mix-pr 1 %s --pair-margin 1e6 --max-repetition %s --reward-rule %s --batch 6 --max-steps 1 --dtype f32 --lora-r 4 --quiet --out %s/again",
+        assert_run("align --model %s --data %s/pairs.jsonl --method dpo --mix-pr 1 %s --pair-margin 1e6 --max-repetition %s --reward-rule %s --batch 6 --max-steps 1 --dtype f32 --lora-r 4 --threads 1 --quiet --out %s/again",
                    model, folder, answers, k ? "0.05" : "1", repo_path("examples/demo/happy.yaml"), folder);
         pairs[k] = 6 * 3 - run_metric("again", "val/ties", 1);
         if (!k) continue;
