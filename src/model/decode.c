@@ -173,17 +173,25 @@ void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const 
     memcpy(x, p.x, (size_t)(n * f->hidden) * sizeof *x);
 }
 
+int64_t kv_logits_row(const struct model *m)
+{
+    enum { LINE = 64 / sizeof(float), PERIOD = 1024 / sizeof(float) };
+    const int64_t row = (m->config.vocab + LINE - 1) / LINE * LINE;
+    return row % PERIOD ? row : row + LINE;
+}
+
 void kv_logits(struct kv_cache *c, struct policy policy, const float *x, int64_t n, float *logits)
 {
     struct model *m = c->model;
     const struct model_config *f = &m->config;
+    const int64_t row = kv_logits_row(m);
     arena_reset(&c->work, 0);
     void *h = arena_take(&c->work, (size_t)(n * f->hidden) * dtype_size(m->options.compute));
     float *stat = arena_take(&c->work, (size_t)(n * norm_stats(f)) * sizeof *stat);
     norm_forward(f, &m->final_norm, h, m->options.compute, stat, x, DTYPE_F32, n, f->hidden);
-    ops->linear_fwd(logits, DTYPE_F32, f->vocab, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, f->logit_scale, false);
+    ops->linear_fwd(logits, DTYPE_F32, row, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, f->logit_scale, false);
     const float cap = f->logit_softcap;
     if (cap == 0) return;
 #pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n * f->vocab; i++) logits[i] = cap * tanhf(logits[i] / cap);
+    for (int64_t i = 0; i < n * row; i++) logits[i] = cap * tanhf(logits[i] / cap);
 }

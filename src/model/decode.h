@@ -19,7 +19,8 @@ struct prefill {
 void kv_prefill(struct kv_cache *c, struct policy p, const struct prefill *prompt, int64_t n, float *x);
 /* One token for each row: its keys and values go to cache row `row->start + row->n - 1`, x (n, C) as above. Adjacent rows with the same prefix read it together. */
 void kv_step(struct kv_cache *c, struct policy p, const int32_t *id, const struct attn_cache_row *row, int64_t n, float *x);
-/* logits (n, V) f32 of residual rows x (n, C). */
+/* logits (n, V) f32 of residual rows x (n, C), kv_logits_row() floats apart: rows whose beginnings lie multiples of 4 KiB apart would share a few lines of the caches. */
+int64_t kv_logits_row(const struct model *m);
 void kv_logits(struct kv_cache *c, struct policy p, const float *x, int64_t n, float *logits);
 
 #endif

@@ -32,7 +32,7 @@ struct sampler {
     struct slot *slot;
     struct place *place;
     int64_t n_slot, most_slots; /* of this run; that there is room for */
-    float *scratch;
+    struct arena weights; /* of the tokens of every slot, in huge pages: select.h */
     int64_t *active;
     int32_t *token;
     struct going *going;
@@ -62,7 +62,7 @@ static void free_slots(struct sampler *s)
 {
     free(s->slot);
     free(s->place);
-    free(s->scratch);
+    arena_release(&s->weights);
     free(s->active);
     free(s->token);
     free(s->going);
@@ -70,7 +70,6 @@ static void free_slots(struct sampler *s)
     free(s->fill_place);
     s->slot = NULL;
     s->place = NULL;
-    s->scratch = NULL;
     s->active = s->fill_place = NULL;
     s->token = NULL;
     s->going = NULL;
@@ -108,7 +107,7 @@ static int take_slots(struct sampler *s, int64_t n, sail_err *err)
     free_slots(s);
     int rc = mem_alloc(&s->slot, N, sizeof *s->slot, err);
     if (!rc) rc = mem_alloc(&s->place, N, sizeof *s->place, err);
-    if (!rc) rc = mem_alloc(&s->scratch, N * (size_t)select_scratch(V), sizeof *s->scratch, err);
+    if (!rc) rc = arena_init(&s->weights, N * (size_t)select_scratch(V) * sizeof(float), err);
     if (!rc) rc = mem_alloc(&s->active, N, sizeof *s->active, err);
     if (!rc) rc = mem_alloc(&s->token, N, sizeof *s->token, err);
     if (!rc) rc = mem_alloc(&s->going, N, sizeof *s->going, err);
@@ -223,14 +222,14 @@ static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
 {
     const struct sampler_options *o = r->o;
     const struct select_options how = {.temperature = o->temperature, .top_k = o->top_k, .top_p = o->top_p, .greedy = o->greedy};
-    const int64_t V = model_facts(r->s->model)->vocab;
+    const int64_t V = model_facts(r->s->model)->vocab, row = kv_logits_row(r->s->model);
     const uint64_t index = (r->prompt[y->i].key * 4096 + (uint64_t)y->k) * 65536 + (uint64_t)y->n;
     const double u = rng_uniform(o->seed, RNG_SAMPLE, o->step, index);
-    const float *policy = r->s->voice[POLICY].logits + a * V;
-    float *scratch = r->s->scratch + a * select_scratch(V);
+    const float *policy = r->s->voice[POLICY].logits + a * row;
+    float *scratch = (float *)(void *)r->s->weights.base + a * select_scratch(V);
     float *const logp = &y->token_logp[y->n], *const drawn = &y->token_drawn[y->n];
     if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, logp, drawn);
-    float *blended = r->s->voice[REFERENCE].logits + a * V;
+    float *blended = r->s->voice[REFERENCE].logits + a * row;
     blend_logits(blended, policy, V, &o->blend, scratch);
     float own; // of the blend: the policy's is below
     const int32_t id = select_token(blended, V, &how, u, scratch, &own, drawn);
@@ -365,7 +364,7 @@ int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_
 
 size_t sampler_memory(const struct sampler *s)
 {
-    size_t bytes = (size_t)s->most_slots * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof *s->scratch + (size_t)s->most_answers * sizeof *s->answer +
+    size_t bytes = (size_t)s->most_slots * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof(float) + (size_t)s->most_answers * sizeof *s->answer +
                    (size_t)s->most_tokens * (sizeof *s->ids + sizeof *s->logp + sizeof *s->drawn);
     for (int v = 0; v < VOICES; v++) bytes += voice_memory(&s->voice[v]);
     return bytes;

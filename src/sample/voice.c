@@ -10,7 +10,7 @@ static void free_rows(struct voice *v)
     free(v->x);
     free(v->place_x);
     free(v->step_x);
-    free(v->logits);
+    arena_release(&v->head);
     free(v->whole);
     free(v->row);
     free(v->slot);
@@ -32,12 +32,13 @@ static int take_rows(struct voice *v, int64_t n, int64_t sequence, sail_err *err
     if (n < v->n_slot) n = v->n_slot;
     if (sequence < v->n_sequence) sequence = v->n_sequence;
     const struct model_facts *f = model_facts(v->policy.model);
-    const size_t C = (size_t)f->hidden, V = (size_t)f->vocab, N = (size_t)n;
+    const size_t C = (size_t)f->hidden, row = (size_t)kv_logits_row(v->policy.model), N = (size_t)n;
     free_rows(v);
     int rc = mem_alloc(&v->x, N * C, sizeof *v->x, err);
     if (!rc) rc = mem_alloc(&v->place_x, N * C, sizeof *v->place_x, err);
     if (!rc) rc = mem_alloc(&v->step_x, N * C, sizeof *v->step_x, err);
-    if (!rc) rc = mem_alloc(&v->logits, N * V, sizeof *v->logits, err);
+    if (!rc) rc = arena_init(&v->head, N * row * sizeof *v->logits, err);
+    if (!rc) v->logits = arena_take(&v->head, N * row * sizeof *v->logits);
     if (!rc) rc = mem_alloc(&v->whole, N, sizeof *v->whole, err);
     if (!rc) rc = mem_alloc(&v->row, N, sizeof *v->row, err);
     if (!rc) rc = mem_alloc(&v->slot, N, sizeof *v->slot, err);
@@ -64,7 +65,7 @@ size_t voice_memory(const struct voice *v)
 {
     if (!v->cache) return 0;
     const struct model_facts *f = model_facts(v->policy.model);
-    return kv_cache_bytes(v->cache) + (size_t)v->n_slot * (size_t)(3 * f->hidden + f->vocab) * sizeof(float);
+    return kv_cache_bytes(v->cache) + (size_t)v->n_slot * (size_t)(3 * f->hidden + kv_logits_row(v->policy.model)) * sizeof(float);
 }
 
 void voice_prefill(struct voice *v, const struct prefill *fill, const int64_t *place, int64_t n)

@@ -3,6 +3,7 @@
 #ifndef SAIL_SAMPLE_VOICE_H
 #define SAIL_SAMPLE_VOICE_H
 
+#include "base/mem.h"
 #include "model/decode.h"
 #include "sample/sampler.h"
 
@@ -22,7 +23,8 @@ struct voice {
     struct kv_cache *cache;
     int64_t n_slot;             /* that there is room for */
     float *x, *place_x;         /* (n_slot, C) rows that predict the next token: of each slot, of each prefilled prompt */
-    float *step_x, *logits;     /* (n_slot, C), (n_slot, V) of one pass */
+    float *step_x, *logits;     /* (n_slot, C), (n_slot, kv_logits_row()) of one pass */
+    struct arena head;          /* the logits' memory: huge pages */
     bool *whole;                /* (n_slot) the prompt's rows are among the answer's own: past the length where all positions turn otherwise nothing of the prefill holds */
     struct attn_cache_row *row; /* (n_slot) */
     int64_t *slot;              /* (n_slot) */
