@@ -2,6 +2,7 @@
  * operands of products: keys in panels of nr keys across (depth d), values in panels of nr columns (depth CACHE_BLOCK keys). The query heads that share a key/value
  * head are rows of one product, and so are those of all sequences that share a prompt: its part of the cache is read once for all of them. */
 #include <math.h>
+#include <stdatomic.h>
 
 #include "backend/cpu/kernels.h"
 
@@ -152,6 +153,11 @@ static struct seen first_seen(const struct attn_cache_row *row, int64_t window)
     return (struct seen){prefix, low - prefix};
 }
 
+/* Of what is read next: the head, the cache rows where prefix and own keys begin; -1: unknown. */
+struct next_keys {
+    int64_t kv, prefix, own;
+};
+
 static void item_make(struct item *w, const struct decode *g)
 {
     const struct attn_cache_row *row = g->row + w->first;
@@ -236,7 +242,7 @@ static void range_scores(const struct decode *g, const struct item *w, struct ra
 }
 
 /* out += weights times the range's values; the next head's keys come meanwhile. */
-static void range_values(const struct decode *g, const struct item *w, struct range r, int64_t kv)
+static void range_values(const struct decode *g, const struct item *w, struct range r, int64_t kv, int64_t after, int64_t after_kv)
 {
     const struct layout *l = &g->l;
     const bool pairs = l->units == UNITS_PAIR;
@@ -244,7 +250,7 @@ static void range_values(const struct decode *g, const struct item *w, struct ra
         const bool last = at + CACHE_BLOCK >= r.n;
         const int64_t keys = last ? r.n - at : CACHE_BLOCK;
         const struct gemm p = {.a = (const char *)(w->s + r.first * w->stride + r.column) + at * (pairs ? 2 : 4), .row = w->stride * 4, .step = 4,
-                               .b = block_at(g, r.start + at, kv) + l->values, .panel = l->value_panel, .next = kv + 1 < g->shape->n_kv ? block_at(g, r.start + at, kv + 1) : NULL,
+                               .b = block_at(g, r.start + at, kv) + l->values, .panel = l->value_panel, .next = after >= 0 ? block_at(g, after + at, after_kv) : NULL,
                                .m = r.rows, .n = l->d, .k = pairs ? (keys + 1) / 2 : keys, .c = (char *)(w->out + r.first * l->d), .ct = DTYPE_F32, .ldc = l->d, .alpha = 1, .accumulate = true};
         kernels()->gemm[l->units](&p);
     }
@@ -285,8 +291,17 @@ static void query_softmax(const struct decode *g, const struct item *w, int64_t 
     weights_as_operand(&g->l, own, seen.own, row->n);
 }
 
-static void decode_item(const struct decode *g, struct item w, int64_t kv)
+/* The keys that this thread reads next: of the same rows' next head, or of the first head of `next`, NULL: unknown. */
+static struct next_keys keys_after(const struct decode *g, const struct item *w, int64_t kv, const struct item *next)
 {
+    const struct item *of = kv + 1 < g->shape->n_kv ? w : next;
+    const struct attn_cache_row *row = of ? g->row + of->first : NULL;
+    return (struct next_keys){of == w ? kv + 1 : 0, row ? row->prefix : -1, row ? row->start : -1};
+}
+
+static void decode_item(const struct decode *g, struct item w, int64_t kv, const struct item *next_item)
+{
+    const struct next_keys next = keys_after(g, &w, kv, next_item);
     item_make(&w, g);
     const int64_t group = w.rows / w.n, d = g->l.d;
     struct range prefix = prefix_range(g, &w), own = own_range(g, &w, 0);
@@ -301,10 +316,10 @@ static void decode_item(const struct decode *g, struct item w, int64_t kv)
         range_scores(g, &w, own, kv);
         for (int64_t i = r * group; i < (r + 1) * group; i++) query_softmax(g, &w, i, r, kv);
     }
-    range_values(g, &w, prefix, kv);
+    range_values(g, &w, prefix, kv, next.prefix, next.kv);
     for (int64_t r = 0; r < w.n; r++) {
         own = own_range(g, &w, r);
-        range_values(g, &w, own, kv);
+        range_values(g, &w, own, kv, next.own, next.kv);
         for (int64_t i = r * group; i < (r + 1) * group; i++)
             kernels()->axpy(g->o + (size_t)((w.first + r) * g->ldo + (kv * group + i - r * group) * d) * dtype_size(g->l.dtype), g->l.dtype, w.out + i * d, DTYPE_F32, d, 1 / w.sum[i], false);
     }
@@ -322,6 +337,10 @@ void cpu_attn_decode(void *o, int64_t ldo, void *cache, const void *q, int64_t l
                (long long)row[r].start, (long long)row[r].prefix);
     const int64_t count = items_of(item, row, n, most < 1 ? 1 : most > 16 ? 16 : most), items = count * shape->n_kv;
     const int64_t chunk = count >= 4 * team ? shape->n_kv : 1; // the heads of a row lie one after the other
-#pragma omp parallel for num_threads(team) schedule(dynamic, chunk)
-    for (int64_t i = 0; i < items; i++) decode_item(&g, item[i / shape->n_kv], i % shape->n_kv);
+    _Atomic int64_t taken = 0;
+#pragma omp parallel num_threads(team)
+    for (int64_t i = atomic_fetch_add(&taken, chunk), next; i < items; i = next) {
+        next = atomic_fetch_add(&taken, chunk);
+        for (int64_t at = i; at < i + chunk; at++) decode_item(&g, item[at / shape->n_kv], at % shape->n_kv, next < items && chunk == shape->n_kv ? &item[next / shape->n_kv] : NULL);
+    }
 }
