@@ -153,11 +153,6 @@ static struct seen first_seen(const struct attn_cache_row *row, int64_t window)
     return (struct seen){prefix, low - prefix};
 }
 
-/* Of what is read next: the head, the cache rows where prefix and own keys begin; -1: unknown. */
-struct next_keys {
-    int64_t kv, prefix, own;
-};
-
 static void item_make(struct item *w, const struct decode *g)
 {
     const struct attn_cache_row *row = g->row + w->first;
@@ -290,6 +285,11 @@ static void query_softmax(const struct decode *g, const struct item *w, int64_t 
     weights_as_operand(&g->l, prefix, w->lowest, row->n_prefix);
     weights_as_operand(&g->l, own, seen.own, row->n);
 }
+
+/* Of what is read next: the head, the cache rows where prefix and own keys begin; -1: unknown. */
+struct next_keys {
+    int64_t kv, prefix, own;
+};
 
 /* The keys that this thread reads next: of the same rows' next head, or of the first head of `next`, NULL: unknown. */
 static struct next_keys keys_after(const struct decode *g, const struct item *w, int64_t kv, const struct item *next)
