@@ -199,10 +199,14 @@ static bool keep_sampling(void *context, int64_t done, int64_t tokens)
     return true;
 }
 
-/* Reward and KL of answers to held-out prompts; the random numbers are the same at every evaluation. */
+/* Reward and KL of the policy's own answers to held-out prompts, at temperature 1 over the whole vocabulary however training samples, so that curves of methods are of one kind and the KL is one;
+ * the random numbers are the same at every evaluation. */
 static int evaluate_answers(struct run *r, struct metrics *all, sail_err *err)
 {
     struct sampler_options o = r->sampling;
+    o.temperature = 1;
+    o.top_k = 0;
+    o.top_p = 1;
     o.n_return = 1;
     o.step = (uint64_t)1 << 41;
     struct sampled_eval e;

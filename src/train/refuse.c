@@ -123,7 +123,7 @@ static void warn_of_measures(const struct run *r)
 {
     const sail_config *c = r->config;
     if (r->mixture.pp + r->mixture.pr <= 0 || !r->needs_reference || !c->num_samples || (c->temperature == 1 && c->top_k == 0 && c->top_p == 1)) return;
-    log_warning("sampling with temperature %g, top-k %lld, top-p %g: objective/kl and eval_kl are the mean of log pi - log ref over answers as they are drawn, which is not KL(pi || ref)", c->temperature,
+    log_warning("sampling with temperature %g, top-k %lld, top-p %g: objective/kl is the mean of log pi - log ref over answers as they are drawn, which is not KL(pi || ref)", c->temperature,
                 (long long)c->top_k, c->top_p);
 }
 

@@ -82,6 +82,25 @@ static void the_kl_of_another_sampler_is_no_kl(void **state)
     }
 }
 
+/* How training samples changes nothing in what the policy is measured by: the same start has the same reward, KL and length on held-out prompts. */
+static void held_out_prompts_are_answered_alike(void **state)
+{
+    (void)state;
+    static const char *const samples[] = {"--temperature 1", "--temperature 0.3", "--top-k 2", "--top-p 0.5"};
+    static const char *const measured[] = {"eval_reward", "eval_kl", "eval_length"};
+    double first[3];
+    for (size_t k = 0; k < sizeof samples / sizeof *samples; k++) {
+        shell("rm -rf %s/alike", folder);
+        assert_run("align --model %s --prompts %s/prompts.jsonl --eval-prompts %s/prompts.jsonl --reward-rule %s --method online-dpo --lr 0 --batch 2 --max-new-tokens 8 --max-steps 1 --eval-steps 1 --dtype f32 --threads 1 %s --out %s/alike",
+                   model, folder, folder, repo_path("examples/demo/happy.yaml"), samples[k], folder);
+        for (int i = 0; i < 3; i++) {
+            const double value = run_metric("alike", measured[i], 1);
+            if (!k) first[i] = value;
+            assert_true(value == first[i] && isfinite(value));
+        }
+    }
+}
+
 /* Score terms want draws of the policy. At another temperature over the whole vocabulary pairs are weighed into such: the weights have mean 1. Cut tails cannot be weighed back, and the run says so; a sampler
  * that is not differentiated needs no weights. */
 static void other_temperatures_are_weighed(void **state)
@@ -208,7 +227,7 @@ static int prepare(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back), cmocka_unit_test(the_kl_of_another_sampler_is_no_kl),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method_runs_by_name), cmocka_unit_test(answers_of_the_reference_resume_bit_for_bit), cmocka_unit_test(earlier_iterates_come_back), cmocka_unit_test(the_kl_of_another_sampler_is_no_kl), cmocka_unit_test(held_out_prompts_are_answered_alike),
                                        cmocka_unit_test(own_answers_win_by_a_margin_of_their_own), cmocka_unit_test(other_temperatures_are_weighed), cmocka_unit_test(who_repeats_itself_loses), cmocka_unit_test(bad_configurations_are_refused)};
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
