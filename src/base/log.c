@@ -5,8 +5,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+
+#include "base/hash.h"
 
 static bool quiet_notes;
 static const char *process_name;
@@ -42,9 +45,7 @@ void log_each_once(bool once)
 /* Leaves a mark for the text; false: it was there. */
 static bool is_new(struct said *said, const char *text)
 {
-    uint64_t h = 14695981039346656037u; // FNV-1a
-    for (; *text; text++) h = (h ^ (unsigned char)*text) * 1099511628211u;
-    h |= 1;
+    const uint64_t h = hash_add(HASH_START, text, strlen(text)) | 1;
     for (size_t i = 0; i < sizeof said->mark / sizeof *said->mark; i++) {
         uint64_t there = 0;
         if (atomic_compare_exchange_strong(&said->mark[i], &there, h)) return true;

@@ -49,6 +49,10 @@ struct sail_config {
 #undef OPT
 };
 
+/* Answers are drawn over the whole vocabulary; and at temperature 1: from the policy itself. */
+static inline bool config_whole_vocabulary(const sail_config *c) { return c->top_k == 0 && c->top_p >= 1; }
+static inline bool config_draws_policy(const sail_config *c) { return c->temperature == 1 && config_whole_vocabulary(c); }
+
 #define CONFIG_SET(config, name) ((config)->is_set[OPTION_##name] != 0)
 
 /* A preset's default: like sail_config_set, but only where the user said nothing. */

@@ -55,7 +55,12 @@ struct compare_spent {
     struct compare_point *point; /* in the order of steps */
     size_t n, capacity;
 };
-int compare_spent_read(struct compare_spent *s, const struct compare_run *run, sail_err *err);
+/* The rows of the data that were counted last: runs of a study mostly share theirs. */
+struct compare_rows {
+    const char *data;
+    double n;
+};
+int compare_spent_read(struct compare_spent *s, const struct compare_run *run, struct compare_rows *counted, sail_err *err);
 void compare_spent_release(struct compare_spent *s);
 /* The first evaluation with at least this reward, NULL: none. */
 const struct compare_point *compare_spent_until(const struct compare_spent *s, double reward);

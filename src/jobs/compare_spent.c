@@ -13,18 +13,20 @@
 #include "objective/objective.h"
 #include "train/preset.h"
 
-static int count_rows(const char *data, double *n, sail_err *err)
+static int count_rows(struct compare_rows *counted, const char *data, sail_err *err)
 {
     const struct columns columns = {0};
     struct data_files files;
     struct row_reader *reader = NULL;
     json_t *row = NULL;
+    if (counted->data && !strcmp(counted->data, data)) return SAIL_OK;
     int rc = data_files_find(&files, data, err);
     if (rc) return rc;
+    *counted = (struct compare_rows){.data = data};
     rc = row_reader_open(&reader, &files, columns_need, &columns, err);
     while (!rc && !(rc = row_reader_next(reader, &row, err)) && row) {
         json_decref(row);
-        ++*n;
+        counted->n++;
     }
     row_reader_close(reader);
     data_files_release(&files);
@@ -62,7 +64,7 @@ static int add_point(struct compare_spent *s, double reward, const double counte
     return SAIL_OK;
 }
 
-int compare_spent_read(struct compare_spent *s, const struct compare_run *run, sail_err *err)
+int compare_spent_read(struct compare_spent *s, const struct compare_run *run, struct compare_rows *counted, sail_err *err)
 {
     const sail_config *c = run->config;
     const double share = data_share(c), each = gradients(c);
@@ -80,7 +82,10 @@ int compare_spent_read(struct compare_spent *s, const struct compare_run *run, s
         json_decref(row);
     }
     free(data);
-    if (!rc && share > 1e-12) rc = count_rows(c->data, &rows, err);
+    if (!rc && share > 1e-12) {
+        rc = count_rows(counted, c->data, err);
+        rows = counted->n;
+    }
     for (size_t k = 0; k < s->n; k++) { // a step's share of data rows is new until all of them were met
         double *budget = s->point[k].budget;
         budget[COMPARE_LABELS_OFFLINE] = fmin(rows, share * (double)c->batch * budget[COMPARE_STEPS]);

@@ -177,11 +177,12 @@ static int fill_row(struct table *t, int64_t m, sail_err *err)
 static int read_spent(struct table *t, sail_err *err)
 {
     const struct study *study = t->c->study;
+    struct compare_rows counted = {0};
     double sum = 0, n = 0;
     int rc = mem_alloc(&t->spent, t->c->n_run, sizeof *t->spent, err);
     for (size_t r = 0; !rc && r < t->c->n_run; r++) {
         const struct compare_spent *s = &t->spent[r];
-        rc = compare_spent_read(&t->spent[r], &t->c->run[r], err);
+        rc = compare_spent_read(&t->spent[r], &t->c->run[r], &counted, err);
         if (rc || !s->n || strcmp(t->c->run[r].method->name, study->against[0])) continue;
         sum += s->point[s->n - 1].reward;
         n++;

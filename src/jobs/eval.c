@@ -229,7 +229,7 @@ static int evaluate_answers(struct evaluation *e, sail_err *err)
 {
     const sail_config *c = e->config;
     struct sampled_eval mine = {0};
-    if (e->reference.model && (c->greedy || c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
+    if (e->reference.model && (c->greedy || !config_draws_policy(c)))
         log_warning("kl is the mean of log pi - log ref over answers as they are drawn, %s: at temperature 1 over the whole vocabulary it estimates KL(pi || ref)", c->greedy ? "greedily" : "not as the policy itself would");
     int rc = sample(e, e->policy, e->reference, &mine, err);
     if (rc) return rc;

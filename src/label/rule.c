@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "label/internal.h"
 #include "label/yaml_json.h"
@@ -46,7 +47,6 @@ struct rules {
     size_t n;
     struct text text;
 };
-
 
 static double contains(const struct rule *r, const struct text *t)
 {
@@ -120,12 +120,11 @@ static bool same_word(const struct text *t, size_t i, size_t k)
     return a.n == b.n && !memcmp(t->lower.data + a.start, t->lower.data + b.start, a.n);
 }
 
-/* FNV-1a of words i and i + 1. */
+/* Of words i and i + 1. */
 static size_t bigram_hash(const struct text *t, size_t i)
 {
-    uint64_t h = 14695981039346656037u;
-    for (size_t k = i; k < i + 2; k++, h = (h ^ ' ') * 1099511628211u)
-        for (size_t c = 0; c < t->word[k].n; c++) h = (h ^ (unsigned char)t->lower.data[t->word[k].start + c]) * 1099511628211u;
+    uint64_t h = HASH_START;
+    for (size_t k = i; k < i + 2; k++) h = hash_add(hash_add(h, t->lower.data + t->word[k].start, t->word[k].n), " ", 1);
     return (size_t)h;
 }
 

@@ -28,6 +28,14 @@ struct sampler_options {
     int n_eos;
     bool ignore_eos; /* benchmarks */
 };
+/* The same, drawn at this temperature over the whole vocabulary. */
+static inline struct sampler_options sampler_whole(struct sampler_options o, double temperature)
+{
+    o.temperature = temperature;
+    o.top_k = 0;
+    o.top_p = 1;
+    return o;
+}
 
 struct prompt {
     const int32_t *ids;

@@ -22,11 +22,9 @@ bool anchors_wanted(const struct run *r) { return r->params.revkl > 0 && !r->par
 static int draw(struct run *r, sail_err *err)
 {
     const int64_t size = r->config->batch;
-    struct sampler_options o = r->sampling;
+    struct sampler_options o = sampler_whole(r->sampling, 1); // the reference itself, whatever the policy's answers are drawn with
     struct answer *answers;
     o.n_return = 1;
-    o.temperature = o.top_p = 1; // the reference itself, whatever the policy's answers are drawn with
-    o.top_k = 0;
     for (int64_t j = 0; j < size; j++) {
         const int64_t g = r->step * size + j, row = rollout_visit(r->anchor_order, &r->anchor_order_epoch, r->prompts->n, g, (uint64_t)r->config->seed, (uint64_t)2 << 40);
         const struct span s = r->prompts->example[row].prompt;

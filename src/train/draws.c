@@ -103,7 +103,7 @@ static struct sampler_options drawn_with(const struct run *r, struct draw draw, 
     o.step = (uint64_t)r->step + r->stream;
     o.n_return = n;
     o.first_return = first;
-    if (draw.temperature != 0) o.temperature = draw.temperature, o.top_k = 0, o.top_p = 1;
+    if (draw.temperature != 0) o = sampler_whole(o, draw.temperature);
     if (!is_plain(draw))
         o.blend = (struct blend){.with = r->reference, .policy = draw.policy, .reference = draw.reference, .support = draw.policy < 0 || draw.reference < 0 ? r->config->logit_support : 1};
     return o;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 
@@ -90,9 +91,7 @@ static bool go_on(void *context, int64_t done, int64_t tokens)
 /* Random numbers are keyed by the request, the question in it and the sample. */
 static uint64_t key_of(const char *id)
 {
-    uint64_t h = 14695981039346656037u; // FNV-1a
-    for (; *id; id++) h = (h ^ (unsigned char)*id) * 1099511628211u;
-    return h | (uint64_t)1 << 63; // apart from the steps of the policy's own draws
+    return hash_add(HASH_START, id, strlen(id)) | (uint64_t)1 << 63; // apart from the steps of the policy's own draws
 }
 
 static int write_verdicts(void *context, const char *id, const char *system, const char *const *question, int n, int samples, struct verdict_text *out, sail_err *err)

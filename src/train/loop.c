@@ -203,10 +203,7 @@ static bool keep_sampling(void *context, int64_t done, int64_t tokens)
  * the random numbers are the same at every evaluation. */
 static int evaluate_answers(struct run *r, struct metrics *all, sail_err *err)
 {
-    struct sampler_options o = r->sampling;
-    o.temperature = 1;
-    o.top_k = 0;
-    o.top_p = 1;
+    struct sampler_options o = sampler_whole(r->sampling, 1);
     o.n_return = 1;
     o.step = (uint64_t)1 << 41;
     struct sampled_eval e;

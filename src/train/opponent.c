@@ -8,20 +8,10 @@
 
 enum { OPPONENT = 2 };
 
-int opponent_choose(int k, const double *reward, double u, int (*out)[2])
-{
-    (void)k;
-    (void)reward;
-    (void)u;
-    out[0][0] = 0;
-    out[0][1] = 1;
-    return 1;
-}
-
 int opponent_check(const struct run *r, sail_err *err)
 {
     const sail_config *c = r->config;
-    const bool reads = (r->objective->needs & READS_OPPONENT) != 0, opponent = r->pairing->choose == opponent_choose;
+    const bool reads = (r->objective->needs & READS_OPPONENT) != 0, opponent = r->pairing->ask == opponent_ask;
     if (reads != opponent)
         return err_set(err, SAIL_USAGE, reads ? "method %s compares its pairs with an opponent: --pairing opponent" : "--pairing opponent: method %s does not read a lead against an opponent: choose best-worst, random or all",
                        r->preset->name);
@@ -30,7 +20,7 @@ int opponent_check(const struct run *r, sail_err *err)
     if (c->num_samples != 3 || candidates_count(r) != 3)
         return err_set(err, SAIL_USAGE, "method %s needs two answers and their opponent: --num-samples 3, --ref-samples 0, --data-answers 0", r->preset->name);
     const struct draw opponent_draw = draw_of(r, &(struct sampled_prompt){.shared = true}, OPPONENT);
-    const double temperature = opponent_draw.temperature != 0 ? opponent_draw.temperature : c->top_k > 0 || c->top_p < 1 ? NAN : c->temperature;
+    const double temperature = opponent_draw.temperature != 0 ? opponent_draw.temperature : config_whole_vocabulary(c) ? c->temperature : NAN;
     if (draw_source(opponent_draw) != SOURCE_POLICY || temperature != 1 || c->sampler_share < 1)
         return err_set(err, SAIL_USAGE, "method %s plays against the policy itself: --logit-weights 1:0,1:0,1:0@1 and --sampler-share 1", r->preset->name);
     if (c->pair_margin > 0 || c->pair_margin_own > 0 || c->pair_floor > -1e12) return err_set(err, SAIL_USAGE, "method %s learns from pairs however close they are: drop --pair-margin and --pair-floor", r->preset->name);

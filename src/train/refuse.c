@@ -89,7 +89,7 @@ static int refuse_answers(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "--max-repetition says who loses in judged pairs, and method %s makes none: drop it", r->preset->name);
     if (c->max_repetition < 1 && (r->pairing->ask || r->pairing->weight || (r->objective->needs & COL_WIN_RATE)))
         return err_set(err, SAIL_USAGE, "--max-repetition decides a pair whatever its rewards: --pairing %s and methods that read rates of wins (%s) take them as they are: drop it", c->pairing, r->preset->name);
-    if (c->replay_steps > 0 && (c->temperature != 1 || c->top_k > 0 || c->top_p < 1))
+    if (c->replay_steps > 0 && !config_draws_policy(c))
         return err_set(err, SAIL_USAGE, "--replay-steps weights stale answers by the policy's own probabilities: sample with temperature 1, top-k 0 and top-p 1");
     return SAIL_OK;
 }
@@ -110,10 +110,9 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
         return err_set(err, SAIL_USAGE, "--finished-only keeps some draws of the policy and drops others, and the score term of method %s would be biased: drop it, or --gamma 0", r->preset->name);
     if (c->wpo)
         return err_set(err, SAIL_USAGE, "--wpo with a score term: pairs weighted by the policy itself are no fair sample of it, and the term would be biased: choose online-dpo, or drop --wpo");
-    const bool whole = c->top_k == 0 && c->top_p >= 1;
-    if (c->temperature != 1 && whole && !strcmp(c->tempered, "weigh") && (r->objective->needs & READS_ROUTE))
+    if (c->temperature != 1 && config_whole_vocabulary(c) && !strcmp(c->tempered, "weigh") && (r->objective->needs & READS_ROUTE))
         log_note("sampling with temperature %g: sampled pairs are weighed by the policy's probability over the sampler's, at most %g (--replay-clip; --tempered keep: as they are)", c->temperature, c->replay_clip);
-    else if (c->temperature != 1 || !whole)
+    else if (!config_draws_policy(c))
         log_warning("sampling with temperature %g, top-k %lld, top-p %g is not sampling from the policy: the score term is biased", c->temperature, (long long)c->top_k, c->top_p);
     return SAIL_OK;
 }
@@ -122,7 +121,7 @@ static int refuse_beside_score_term(const struct run *r, sail_err *err)
 static void warn_of_measures(const struct run *r)
 {
     const sail_config *c = r->config;
-    if (r->mixture.pp + r->mixture.pr <= 0 || !r->needs_reference || !c->num_samples || (c->temperature == 1 && c->top_k == 0 && c->top_p == 1)) return;
+    if (r->mixture.pp + r->mixture.pr <= 0 || !r->needs_reference || !c->num_samples || config_draws_policy(c)) return;
     log_warning("sampling with temperature %g, top-k %lld, top-p %g: objective/kl is the mean of log pi - log ref over answers as they are drawn, which is not KL(pi || ref)", c->temperature,
                 (long long)c->top_k, c->top_p);
 }

@@ -11,7 +11,7 @@ int64_t replay_age(const struct run *r) { return r->step % (r->config->replay_st
 static bool tempered(const struct run *r)
 {
     const sail_config *c = r->config;
-    return !strcmp(c->tempered, "weigh") && c->temperature != 1 && c->top_k == 0 && c->top_p >= 1 && (r->objective->needs & READS_ROUTE) && run_scores_sampler(r);
+    return !strcmp(c->tempered, "weigh") && c->temperature != 1 && config_whole_vocabulary(c) && (r->objective->needs & READS_ROUTE) && run_scores_sampler(r);
 }
 
 /* sail.md 7: w = clip(product over both completions of pi / mu), detached; it multiplies every term of the pair. mu is what they were drawn from: the policy of their step, at its

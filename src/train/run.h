@@ -102,7 +102,6 @@ struct pairing {
 };
 const struct pairing *pairing_find(const char *name);
 /* opponent.c */
-int opponent_choose(int k, const double *reward, double u, int (*out)[2]);
 int opponent_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
 struct pair opponent_pair(const struct run *r, int64_t i, int64_t first, const int *of);
 int opponent_check(const struct run *r, sail_err *err);
@@ -113,7 +112,6 @@ int duels_check(const struct run *r, sail_err *err); /* and a tournament's */
 /* tournament.c: of k answers those that the judge puts first and last, and P(best beats worst); NaN: a meeting had no verdict, or all is one. meet: P(x beats y). */
 typedef int meet_function(void *context, int x, int y, double *p, sail_err *err);
 int tournament_play(int k, meet_function *meet, void *context, int *best, int *worst, double *p, sail_err *err);
-int tournament_choose(int k, const double *reward, double u, int (*out)[2]);
 int tournament_ask(struct run *r, int64_t i, int64_t first, sail_err *err);
 struct pair tournament_pair(const struct run *r, int64_t i, int64_t first, const int *of);
 /* tilt.c */

@@ -60,16 +60,6 @@ int tournament_play(int k, meet_function *meet, void *context, int *best, int *w
     return *best == *worst ? SAIL_OK : encounter(&b, *best, *worst, p, err);
 }
 
-int tournament_choose(int k, const double *reward, double u, int (*out)[2])
-{
-    (void)k;
-    (void)reward;
-    (void)u;
-    out[0][0] = 0;
-    out[0][1] = 1;
-    return 1;
-}
-
 struct asking {
     struct run *r;
     int64_t i, first;
