@@ -59,9 +59,8 @@ static void count_flops(struct generation *g, const struct answer *answers)
     for (int64_t i = 0; i < g->n_answer; i++) {
         const int32_t group[2] = {0, 0}, n_prompt[2] = {g->prompt[i / K].n, g->prompt[i / K].n}, n_tok[2] = {0, answers[i].n}, *ids[2] = {g->prompt[i / K].ids, g->prompt[i / K].ids};
         const struct sequences prompt = {.n = 1, .ids = ids, .n_prompt = n_prompt, .n_tok = n_tok, .group = group}, both = {.n = 2, .ids = ids, .n_prompt = n_prompt, .n_tok = n_tok, .group = group};
-        const double read = model_flops(g->in.policy, &prompt);
-        if (i % K == 0) g->prefill_flops += read;
-        g->decode_flops += model_flops(g->in.policy, &both) - read;
+        if (i % K == 0) g->prefill_flops += model_prefill_flops(g->in.policy, n_prompt[0]);
+        g->decode_flops += model_flops(g->in.policy, &both) - model_flops(g->in.policy, &prompt);
     }
 }
 

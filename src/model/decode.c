@@ -107,6 +107,26 @@ static void layer_buffers(struct kv_cache *c, const struct adapter *a, int64_t l
     p->scratch = block_scratch_take(c->model, a, &c->work, p->n);
 }
 
+/* What follows a prompt is read at its last token: in the last layer the others are keys and values and nothing else. */
+static void only_last(struct attn_segment *segment, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t before = segment[i].n - 1;
+        segment[i] = (struct attn_segment){.start = segment[i].start + before, .n = 1, .prefix = segment[i].start, .n_prefix = before};
+    }
+}
+
+/* The rest of the last layer runs on the last rows alone: their attention moves to the front, their stream to x. */
+static void gather_last(struct pass *p, float *x, const struct attn_segment *segment, int64_t n, int64_t hidden, int64_t attn_bytes)
+{
+    char *attn = p->acts.attn;
+    for (int64_t i = 0; i < n; i++) {
+        memmove(attn + i * attn_bytes, attn + segment[i].start * attn_bytes, (size_t)attn_bytes); // a row never moves up
+        memcpy(x + i * hidden, p->x + segment[i].start * hidden, (size_t)hidden * sizeof *x);
+    }
+    p->acts.x1 = p->acts.x2 = x;
+}
+
 void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *prompt, int64_t n, float *x)
 {
     struct model *m = c->model;
@@ -141,10 +161,12 @@ void kv_prefill(struct kv_cache *c, struct policy policy, const struct prefill *
         block_qkv(m, policy.adapter, i, &p.acts, &p.turn, rows, &p.scratch, NULL);
         const void *key = element_of(p.acts.qkv, t, k_at), *value = element_of(p.acts.qkv, t, v_at);
         ops->cache_store(c->layer[i], key, value, q, t, range, n, &shape);
+        const bool last = i + 1 == f->n_layer;
+        if (last) only_last(segment, n);
         ops->attn_fwd(p.acts.attn, k_at, p.acts.lse, p.acts.qkv, q, key, value, q, t, segment, n, &shape);
-        block_rest(m, policy.adapter, i, &p.acts, p.x, rows, &p.scratch, NULL);
+        if (last) gather_last(&p, x, segment, n, f->hidden, k_at * (int64_t)dtype_size(t));
+        block_rest(m, policy.adapter, i, &p.acts, last ? x : p.x, last ? n : rows, &p.scratch, NULL);
     }
-    for (int64_t i = 0; i < n; i++) memcpy(x + i * f->hidden, p.x + (segment[i].start + segment[i].n - 1) * f->hidden, (size_t)f->hidden * sizeof *x);
 }
 
 void kv_step(struct kv_cache *c, struct policy policy, const int32_t *id, const struct attn_cache_row *row, int64_t n, float *x)

@@ -2,18 +2,23 @@
 #include "model/adapter.h"
 #include "model/session.h"
 
-/* Multiply-adds of one row through the blocks' products. */
+/* Multiply-adds of one row through a product of a block and its adapter. */
+static double linear_products(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id)
+{
+    const struct weight *w = &m->layer[layer].linear[id].w;
+    const struct lora_linear *l = adapter_linear(a, layer, id);
+    double n = (double)w->n_out * (double)w->n_in;
+    for (int p = 0; l && p < w->n_part; p++)
+        if (l->on[p]) n += (double)l->r[p] * (double)(w->n_in + w->part[p].n_out);
+    return n;
+}
+
+/* Of one row through all blocks. */
 static double row_products(const struct model *m, const struct adapter *a)
 {
     double n = 0;
     for (int64_t i = 0; i < m->config.n_layer; i++)
-        for (int id = 0; id < LINEAR_COUNT; id++) {
-            const struct weight *w = &m->layer[i].linear[id].w;
-            n += (double)w->n_out * (double)w->n_in;
-            const struct lora_linear *l = adapter_linear(a, i, (enum linear_id)id);
-            for (int p = 0; l && p < w->n_part; p++)
-                if (l->on[p]) n += (double)l->r[p] * (double)(w->n_in + w->part[p].n_out);
-        }
+        for (int id = 0; id < LINEAR_COUNT; id++) n += linear_products(m, a, i, (enum linear_id)id);
     return n;
 }
 
@@ -51,6 +56,18 @@ double model_flops(struct policy p, const struct sequences *s)
         targets += c->reward_head ? 0 : (double)s->n_tok[i];
     }
     return model_attention_flops(p, s) + 2 * (rows * row_products(m, p.adapter) + targets * (double)(c->vocab * c->hidden));
+}
+
+double model_prefill_flops(struct policy p, int64_t n)
+{
+    const struct model *m = p.model;
+    const struct model_config *c = &m->config;
+    const int64_t last = c->n_layer - 1, window = layer_attn_shape(c, last).window;
+    double pairs = pairs_seen(n - 1, 1, window), products = (double)n * row_products(m, p.adapter);
+    for (int64_t k = 0; k < last; k++) pairs += pairs_seen(0, n, layer_attn_shape(c, k).window);
+    for (int id = 0; id < LINEAR_COUNT; id++)
+        if (id != LINEAR_QKV) products -= (double)(n - 1) * linear_products(m, p.adapter, last, (enum linear_id)id);
+    return 4 * pairs * (double)q_width(c) + 2 * products;
 }
 
 double model_step_bytes(struct policy p)

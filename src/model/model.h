@@ -152,6 +152,8 @@ size_t adapter_memory(const struct adapter *a);                  /* of one besid
 double model_flops(struct policy p, const struct sequences *s);
 double model_attention_flops(struct policy p, const struct sequences *s); /* attention's part of them */
 int64_t model_unique_tokens(const struct model *m, const struct sequences *s); /* shared prompts once */
+/* Of reading a prompt of n tokens into the cache: the last layer computes nothing but keys and values of any token before the last. */
+double model_prefill_flops(struct policy p, int64_t n);
 /* Bytes of weights that a step of decoding reads, however many rows it has: all products' and the head's. */
 double model_step_bytes(struct policy p);
 
