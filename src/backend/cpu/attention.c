@@ -2,6 +2,9 @@
  * of work owns its outputs (queries, or keys in the second half of the backward pass) and walks the other side in order, so
  * that results do not depend on the number of threads.
  *
+ * A tile has a row for a key and a column for a query: rows of keys and values are multiplied where they lie in memory, the panels of an item's queries are made
+ * once, and what a softmax takes over keys runs down the columns, a vector of queries at a time.
+ *
  * Products run in f32, or, where activations are bf16 and the processor multiplies pairs of them, in bf16 with f32 sums: then
  * the operands stay as they are in memory, and probabilities and their gradients are rounded before they are multiplied. */
 #include <math.h>
@@ -99,41 +102,56 @@ static void panels_across(enum units u, float *panels, const float *rows, int64_
     for (int64_t r = 0; r < n; r += k->nr) k->transpose(panels + r * units, k->nr, rows + r * units, units, k->nr, units);
 }
 
+/* The A of a product: rows `row` units apart, `step` units from one of its depth to the next. */
+struct operand {
+    const float *at;
+    int64_t row, step;
+};
+
+/* n rows of x as an operand: where they are, or converted to `copy`. */
+static struct operand rows_of(enum units u, const void *x, enum dtype t, int64_t ld, int64_t n, int64_t d, float *copy)
+{
+    const int64_t bytes = ld * (int64_t)dtype_size(t);
+    if ((u == UNITS_PAIR || t == DTYPE_F32) && bytes % 4 == 0) return (struct operand){x, bytes / 4, 1};
+    rows_load(u, copy, x, t, ld, n, d);
+    return (struct operand){copy, depth(u, d), 1};
+}
+
 /* B = rows: depth n, d columns. */
-static void panels_along(enum units u, float *panels, const float *rows, int64_t n, int64_t d)
+static void panels_along(enum units u, float *panels, struct operand rows, int64_t n, int64_t d)
 {
     const struct kernels *k = kernels();
-    const int64_t units = depth(u, n), nr = k->nr;
+    const int64_t together = u == UNITS_PAIR ? 2 : 1, units = depth(u, n), nr = k->nr;
     for (int64_t c = 0; c < d; c += nr) {
         int64_t width = d - c < nr ? d - c : nr;
         float *panel = panels + c * units;
         for (int64_t r = 0; r < units; r++) {
-            const char *even = (const char *)(rows + r * d) + (size_t)c * (u == UNITS_PAIR ? 2 : 4);
+            const char *row = (const char *)(rows.at + r * together * rows.row) + (size_t)c * (u == UNITS_PAIR ? 2 : 4);
             if (u == UNITS_PAIR)
-                k->zip(panel + r * nr, even, 2 * r + 1 < n ? even + d * 2 : NULL, width);
+                k->zip(panel + r * nr, row, 2 * r + 1 < n ? row + rows.row * 4 : NULL, width);
             else
-                memcpy(panel + r * nr, even, (size_t)width * sizeof *rows);
-            if (width < nr) memset(panel + r * nr + width, 0, (size_t)(nr - width) * sizeof *rows);
+                memcpy(panel + r * nr, row, (size_t)width * sizeof *panel);
+            if (width < nr) memset(panel + r * nr + width, 0, (size_t)(nr - width) * sizeof *panel);
         }
     }
 }
 
-/* Row r of a tile of weights (rows, BLOCK) becomes an operand where it stands; columns behind n are zero up to a whole unit. */
-static void weights_as_operand(enum units u, float *row, int64_t n)
+/* A tile (n, columns), rows ld apart, as the operand whose rows are the tile's columns: pairs of rows become units where they stand. */
+static struct operand columns_of(enum units u, float *tile, int64_t ld, int64_t n, int64_t columns)
 {
-    if (u != UNITS_PAIR) return;
-    if (n % 2) row[n] = 0;
-    kernels()->narrow(row, row, n + n % 2); // what is written never overtakes what is read
+    for (int64_t r = 0; u == UNITS_PAIR && r < n; r += 2) // what is written never overtakes what is read
+        kernels()->pair_rows(tile + r / 2 * ld, tile + r * ld, r + 1 < n ? tile + (r + 1) * ld : NULL, columns);
+    return (struct operand){tile, 1, ld};
 }
 
-/* c (m, n) (+)= alpha a (m, k) panels; a's rows are lda units apart */
-static void tile_product(enum units u, float *c, int64_t ldc, const float *a, int64_t lda, const float *panels, int64_t m, int64_t n,
-                         int64_t k, float alpha, bool add)
+/* c (m, n) (+)= alpha a (m, k) panels */
+static void tile_product(enum units u, float *c, int64_t ldc, struct operand a, const float *panels, int64_t m, int64_t n, int64_t k,
+                         float alpha, bool add)
 {
     const struct kernels *kernel = kernels();
-    struct gemm g = {.a = (const char *)a,
-                     .row = lda * 4,
-                     .step = 4,
+    struct gemm g = {.a = (const char *)a.at,
+                     .row = a.row * 4,
+                     .step = a.step * 4,
                      .b = (const char *)panels,
                      .panel = depth(u, k) * kernel->nr * 4,
                      .m = m,
@@ -147,27 +165,31 @@ static void tile_product(enum units u, float *c, int64_t ldc, const float *a, in
     kernel->gemm[u](&g);
 }
 
-/* What a thread works in. Rows: (group * BLOCK, d) of the query side, or (BLOCK, d) of the key side. */
+/* What a thread works in. Query side: rows (group * BLOCK, d), or panels of them; key side: (BLOCK, d). */
 struct workspace {
     enum units units;
-    float *q, *dout, *out, *k, *v, *across, *along, *across2, *along2; // (rows, d), or panels of them
-    float *s, *dp, *p;                                                 // (rows, BLOCK)
-    float *max, *sum;                                                  // (rows)
+    float *rows, *out, *queries, *douts;              // query side
+    float *k, *v, *across, *along, *across2, *along2; // key side
+    float *s, *dp, *p;                                // tiles: (BLOCK, ld)
+    int64_t ld;
+    float *max, *sum, *older; // of a query
+    int32_t *position;
 };
 
 static struct workspace workspace_make(const struct attn_shape *shape, enum dtype t)
 {
-    const int64_t nr = kernels()->nr, rows = shape->n_head / shape->n_kv * BLOCK + nr, keys = BLOCK + nr, wide = shape->d + nr;
-    const int64_t row_size = (rows * wide + 15) / 16 * 16, key_size = (keys * wide + 15) / 16 * 16, tile = rows * BLOCK;
-    float *p = scratch(SCRATCH_OWN, (size_t)(3 * row_size + 6 * key_size + 3 * tile + 2 * rows) * sizeof *p);
-    struct workspace w = {.units = operand_units(t, shape->d), .q = p, .dout = p + row_size, .out = p + 2 * row_size};
-    p += 3 * row_size;
+    const int64_t nr = kernels()->nr, queries = shape->n_head / shape->n_kv * BLOCK, rows = queries + nr, keys = BLOCK + nr, wide = shape->d + nr;
+    const int64_t row_size = (rows * wide + 15) / 16 * 16, key_size = (keys * wide + 15) / 16 * 16;
+    const int64_t ld = queries + 16, tile = ld * BLOCK; // an odd number of cache lines: a tile's rows meet all sets of a cache
+    float *p = scratch(SCRATCH_OWN, (size_t)(4 * row_size + 6 * key_size + 3 * tile + 4 * rows) * sizeof *p);
+    struct workspace w = {.units = operand_units(t, shape->d), .ld = ld, .rows = p, .out = p + row_size, .queries = p + 2 * row_size, .douts = p + 3 * row_size};
+    p += 4 * row_size;
     w.k = p, w.v = p + key_size, w.across = p + 2 * key_size, w.along = p + 3 * key_size, w.across2 = p + 4 * key_size,
     w.along2 = p + 5 * key_size;
     p += 6 * key_size;
     w.s = p, w.dp = p + tile, w.p = p + 2 * tile;
     p += 3 * tile;
-    w.max = p, w.sum = p + rows;
+    w.max = p, w.sum = p + rows, w.older = p + 2 * rows, w.position = (int32_t *)(void *)(p + 3 * rows);
     return w;
 }
 
@@ -176,45 +198,48 @@ static const void *head_at(const void *p, enum dtype t, int64_t row, int64_t ld,
     return (const char *)p + (size_t)(row * ld + column) * dtype_size(t);
 }
 
-/* The block's rows of all heads of the group, one head after the other. */
-static void group_load(enum units u, float *rows, const void *x, enum dtype t, int64_t ld, const struct query_block *b,
-                       const struct attn_shape *shape)
+/* The block's rows of all heads of the group, one head after the other, as panels of columns. */
+static void group_across(const struct workspace *w, float *panels, const void *x, enum dtype t, int64_t ld, const struct query_block *b,
+                         const struct attn_shape *shape)
 {
     const int64_t group = shape->n_head / shape->n_kv, d = shape->d;
     for (int64_t h = 0; h < group; h++)
-        rows_load(u, rows + h * b->n * depth(u, d), head_at(x, t, b->segment->start + b->first, ld, (b->kv * group + h) * d), t, ld,
+        rows_load(w->units, w->rows + h * b->n * depth(w->units, d), head_at(x, t, b->segment->start + b->first, ld, (b->kv * group + h) * d), t, ld,
                   b->n, d);
+    panels_across(w->units, panels, w->rows, group * b->n, d);
+}
+
+/* Positions of an item's queries, and nothing summed yet; up to whole vectors. */
+static void queries_begin(const struct workspace *w, const struct query_block *b, int64_t rows)
+{
+    const int64_t lanes = kernels()->lanes;
+    for (int64_t r = 0; r < (rows + lanes - 1) / lanes * lanes; r++) {
+        w->position[r] = (int32_t)(b->segment->n_prefix + b->first + r % b->n);
+        w->max[r] = -INFINITY, w->sum[r] = 0;
+    }
 }
 
 static void fwd_item(const struct query_block *b, void *o, int64_t ldo, float *lse, const void *q, int64_t ldq, const void *k,
                      const void *v, int64_t ldkv, enum dtype t, const struct attn_shape *shape)
 {
     const struct kernels *kernel = kernels();
-    const int64_t group = shape->n_head / shape->n_kv, d = shape->d, rows = group * b->n, first = b->segment->n_prefix + b->first;
-    struct workspace w = workspace_make(shape, t);
+    const int64_t group = shape->n_head / shape->n_kv, d = shape->d, rows = group * b->n;
+    const struct workspace w = workspace_make(shape, t);
     const enum units u = w.units;
     struct key_block key;
-    group_load(u, w.q, q, t, ldq, b, shape);
-    memset(w.out, 0, (size_t)(rows * d) * sizeof *w.out);
-    for (int64_t r = 0; r < rows; r++) w.max[r] = -INFINITY, w.sum[r] = 0;
-    for (int64_t at = 0; key_block_next(&key, &at, b, shape->window);) {
-        rows_load(u, w.k, head_at(k, t, key.row, ldkv, b->kv * d), t, ldkv, key.n, d);
-        rows_load(u, w.v, head_at(v, t, key.row, ldkv, b->kv * d), t, ldkv, key.n, d);
-        panels_across(u, w.across, w.k, key.n, d);
-        panels_along(u, w.along, w.v, key.n, d);
-        tile_product(u, w.s, BLOCK, w.q, depth(u, d), w.across, rows, key.n, d, shape->scale, false);
-        for (int64_t r = 0; r < rows; r++) {
-            float *s = w.s + r * BLOCK;
-            int64_t query = first + r % b->n, from, to;
-            visible(shape->window > 0 ? query - shape->window + 1 : 0, query, key.position, key.n, &from, &to);
-            zero_outside(s, key.n, from, to);
-            if (from < to) {
-                float older = kernel->attn_softmax(s + from, to - from, shape->softcap, &w.max[r], &w.sum[r], NULL);
-                if (older != 1) kernel->axpy(w.out + r * d, DTYPE_F32, w.out + r * d, DTYPE_F32, d, older, false);
-            }
-            weights_as_operand(u, s, key.n);
-        }
-        tile_product(u, w.out, d, w.s, BLOCK, w.along, rows, d, key.n, 1, true);
+    bool begun = false;
+    group_across(&w, w.queries, q, t, ldq, b, shape);
+    queries_begin(&w, b, rows);
+    for (int64_t at = 0; key_block_next(&key, &at, b, shape->window); begun = true) {
+        const struct operand keys = rows_of(u, head_at(k, t, key.row, ldkv, b->kv * d), t, ldkv, key.n, d, w.k);
+        const struct operand values = rows_of(u, head_at(v, t, key.row, ldkv, b->kv * d), t, ldkv, key.n, d, w.v);
+        const struct attn_tile tile = {w.s, w.ld, key.n, rows, w.position, key.position, shape->window, shape->softcap};
+        tile_product(u, w.s, w.ld, keys, w.queries, key.n, rows, d, shape->scale, false);
+        kernel->attn_softmax_down(&tile, w.max, w.sum, w.older);
+        for (int64_t r = 0; begun && r < rows; r++)
+            if (w.older[r] != 1) kernel->axpy(w.out + r * d, DTYPE_F32, w.out + r * d, DTYPE_F32, d, w.older[r], false);
+        panels_along(u, w.along, values, key.n, d);
+        tile_product(u, w.out, d, columns_of(u, w.s, w.ld, key.n, rows), w.along, rows, d, key.n, 1, begun);
     }
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = b->segment->start + b->first + r % b->n, head = b->kv * group + r / b->n;
@@ -255,31 +280,35 @@ static void bwd_query_item(const struct query_block *b, const struct attn_grads 
     const struct kernels *kernel = kernels();
     const struct attn_shape *shape = g->shape;
     const int64_t group = shape->n_head / shape->n_kv, d = shape->d, rows = group * b->n, first = b->segment->n_prefix + b->first;
-    struct workspace w = workspace_make(shape, g->t);
+    const struct workspace w = workspace_make(shape, g->t);
     const enum units u = w.units;
+    float *lse = w.max, *delta = w.sum;
     struct key_block key;
-    group_load(u, w.q, g->q, g->t, g->ldq, b, shape);
-    group_load(u, w.dout, g->dout, g->t, g->lddo, b, shape);
-    memset(w.out, 0, (size_t)(rows * d) * sizeof *w.out);
-    for (int64_t at = 0; key_block_next(&key, &at, b, shape->window);) {
-        rows_load(u, w.k, head_at(g->k, g->t, key.row, g->ldkv, b->kv * d), g->t, g->ldkv, key.n, d);
-        rows_load(u, w.v, head_at(g->v, g->t, key.row, g->ldkv, b->kv * d), g->t, g->ldkv, key.n, d);
-        panels_across(u, w.across, w.k, key.n, d);
-        panels_along(u, w.along, w.k, key.n, d);
-        panels_across(u, w.across2, w.v, key.n, d);
-        tile_product(u, w.s, BLOCK, w.q, depth(u, d), w.across, rows, key.n, d, shape->scale, false);
-        tile_product(u, w.dp, BLOCK, w.dout, depth(u, d), w.across2, rows, key.n, d, 1, false);
-        for (int64_t r = 0; r < rows; r++) {
-            float *s = w.s + r * BLOCK;
-            int64_t query = first + r % b->n, row = b->segment->start + b->first + r % b->n, head = b->kv * group + r / b->n,
-                    from, to;
-            visible(shape->window > 0 ? query - shape->window + 1 : 0, query, key.position, key.n, &from, &to);
-            zero_outside(s, key.n, from, to);
-            kernel->attn_grad(s + from, NULL, w.dp + r * BLOCK + from, to - from, shape->softcap,
-                              g->lse + row * shape->n_head + head, g->delta + (row - g->first) * shape->n_head + head, false);
-            weights_as_operand(u, s, key.n);
+    bool begun = false;
+    group_across(&w, w.queries, g->q, g->t, g->ldq, b, shape);
+    group_across(&w, w.douts, g->dout, g->t, g->lddo, b, shape);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = b->segment->start + b->first + r % b->n, head = b->kv * group + r / b->n;
+        lse[r] = g->lse[row * shape->n_head + head];
+        delta[r] = g->delta[(row - g->first) * shape->n_head + head];
+    }
+    for (int64_t at = 0; key_block_next(&key, &at, b, shape->window); begun = true) {
+        const struct operand keys = rows_of(u, head_at(g->k, g->t, key.row, g->ldkv, b->kv * d), g->t, g->ldkv, key.n, d, w.k);
+        const struct operand values = rows_of(u, head_at(g->v, g->t, key.row, g->ldkv, b->kv * d), g->t, g->ldkv, key.n, d, w.v);
+        tile_product(u, w.s, w.ld, keys, w.queries, key.n, rows, d, shape->scale, false);
+        tile_product(u, w.dp, w.ld, values, w.douts, key.n, rows, d, 1, false);
+        for (int64_t j = 0; j < key.n; j++) {
+            const int64_t position = key.position + j;
+            int64_t from, to;
+            visible(position, shape->window > 0 ? position + shape->window - 1 : INT64_MAX - 1, first, b->n, &from, &to);
+            for (int64_t c = 0; c < rows; c += b->n) { // the heads
+                float *s = w.s + j * w.ld + c;
+                zero_outside(s, b->n, from, to);
+                kernel->attn_grad(s + from, NULL, w.dp + j * w.ld + c + from, to - from, shape->softcap, lse + c + from, delta + c + from, true);
+            }
         }
-        tile_product(u, w.out, d, w.s, BLOCK, w.along, rows, d, key.n, 1, true);
+        panels_along(u, w.along, keys, key.n, d);
+        tile_product(u, w.out, d, columns_of(u, w.s, w.ld, key.n, rows), w.along, rows, d, key.n, 1, begun);
     }
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = b->segment->start + b->first + r % b->n, head = b->kv * group + r / b->n;
@@ -288,40 +317,31 @@ static void bwd_query_item(const struct query_block *b, const struct attn_grads 
     }
 }
 
-/* What query block b of head `head` gives to n keys from position `position` on, whose rows are in w->k, w->v. */
+/* What query block b of head `head` gives to n keys from position `position` on, whose panels are w->across, w->across2. Here a tile has a row for a query. */
 static void bwd_tile(struct workspace *w, float *dk, float *dv, int64_t position, int64_t n, const struct query_block *b,
                      int64_t head, const struct attn_grads *g)
 {
     const struct kernels *kernel = kernels();
     const struct attn_shape *shape = g->shape;
-    const int64_t d = shape->d, row = b->segment->start + b->first, first = b->segment->n_prefix + b->first;
+    const int64_t d = shape->d, row = b->segment->start + b->first, first = b->segment->n_prefix + b->first, ld = w->ld;
     const enum units u = w->units;
-    rows_load(u, w->q, head_at(g->q, g->t, row, g->ldq, head * d), g->t, g->ldq, b->n, d);
-    rows_load(u, w->dout, head_at(g->dout, g->t, row, g->lddo, head * d), g->t, g->lddo, b->n, d);
-    panels_across(u, w->across, w->q, b->n, d);
-    panels_along(u, w->along, w->q, b->n, d);
-    panels_across(u, w->across2, w->dout, b->n, d);
-    panels_along(u, w->along2, w->dout, b->n, d);
-    float *lse = w->max, *delta = w->sum;
+    const struct operand queries = rows_of(u, head_at(g->q, g->t, row, g->ldq, head * d), g->t, g->ldq, b->n, d, w->rows);
+    const struct operand douts = rows_of(u, head_at(g->dout, g->t, row, g->lddo, head * d), g->t, g->lddo, b->n, d, w->out);
+    tile_product(u, w->s, ld, queries, w->across, b->n, n, d, shape->scale, false);
+    tile_product(u, w->dp, ld, douts, w->across2, b->n, n, d, 1, false);
     for (int64_t i = 0; i < b->n; i++) {
-        lse[i] = g->lse[(row + i) * shape->n_head + head];
-        delta[i] = g->delta[(row + i - g->first) * shape->n_head + head];
+        float *s = w->s + i * ld, *p = w->p + i * ld;
+        int64_t query = first + i, from, to;
+        visible(shape->window > 0 ? query - shape->window + 1 : 0, query, position, n, &from, &to);
+        zero_outside(s, n, from, to);
+        zero_outside(p, n, from, to);
+        kernel->attn_grad(s + from, p + from, w->dp + i * ld + from, to - from, shape->softcap, g->lse + (row + i) * shape->n_head + head,
+                          g->delta + (row + i - g->first) * shape->n_head + head, false);
     }
-    tile_product(u, w->s, BLOCK, w->k, depth(u, d), w->across, n, b->n, d, shape->scale, false);
-    tile_product(u, w->dp, BLOCK, w->v, depth(u, d), w->across2, n, b->n, d, 1, false);
-    for (int64_t j = 0; j < n; j++) {
-        float *s = w->s + j * BLOCK, *p = w->p + j * BLOCK;
-        int64_t key = position + j, from, to;
-        visible(key, shape->window > 0 ? key + shape->window - 1 : INT64_MAX - 1, first, b->n, &from, &to);
-        zero_outside(s, b->n, from, to);
-        zero_outside(p, b->n, from, to);
-        kernel->attn_grad(s + from, p + from, w->dp + j * BLOCK + from, to - from, shape->softcap, lse + from, delta + from,
-                          true);
-        weights_as_operand(u, s, b->n);
-        weights_as_operand(u, p, b->n);
-    }
-    tile_product(u, dv, d, w->p, BLOCK, w->along2, n, d, b->n, 1, true);
-    tile_product(u, dk, d, w->s, BLOCK, w->along, n, d, b->n, shape->scale, true);
+    panels_along(u, w->along, queries, b->n, d);
+    panels_along(u, w->along2, douts, b->n, d);
+    tile_product(u, dv, d, columns_of(u, w->p, ld, b->n, n), w->along2, n, d, b->n, 1, true);
+    tile_product(u, dk, d, columns_of(u, w->s, ld, b->n, n), w->along, n, d, b->n, shape->scale, true);
 }
 
 /* Keys in rows [row, row + n), at positions from `position` on in segment s, against all queries of s that see them. */
@@ -332,6 +352,8 @@ static void bwd_keys(struct workspace *w, float *dk, float *dv, int64_t row, int
     const int64_t d = shape->d, group = shape->n_head / shape->n_kv;
     rows_load(w->units, w->k, head_at(g->k, g->t, row, g->ldkv, kv * d), g->t, g->ldkv, n, d);
     rows_load(w->units, w->v, head_at(g->v, g->t, row, g->ldkv, kv * d), g->t, g->ldkv, n, d);
+    panels_across(w->units, w->across, w->k, n, d);
+    panels_across(w->units, w->across2, w->v, n, d);
     for (int64_t block = 0; block < blocks_of(s->n); block++) {
         struct query_block b = {s, block * BLOCK, s->n - block * BLOCK < BLOCK ? s->n - block * BLOCK : BLOCK, kv};
         int64_t first = s->n_prefix + b.first, last = first + b.n - 1;

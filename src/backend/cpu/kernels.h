@@ -42,6 +42,16 @@ struct fetch {
     int64_t step, block;
 };
 
+/* Scores of a tile: a row for a key, rows ld apart, a column for a query. Query c is at position[c], key j at key_position + j; window 0: all keys before. The columns' arrays
+ * reach up to whole vectors. */
+struct attn_tile {
+    float *s;
+    int64_t ld, keys, queries;
+    const int32_t *position;
+    int64_t key_position, window;
+    float softcap;
+};
+
 struct kernels {
     int lanes, mr, nr;
     void (*gemm[UNITS_COUNT])(const struct gemm *g);
@@ -49,6 +59,7 @@ struct kernels {
     void (*widen)(float *y, const void *x, enum dtype xt, int64_t n);   // F32, BF16, F16 -> f32
     void (*narrow)(void *y, const float *x, int64_t n);                 // f32 -> bf16
     void (*zip)(void *y, const void *even, const void *odd, int64_t n); // two bf16 rows -> pairs; odd NULL: zeros
+    void (*pair_rows)(void *y, const float *even, const float *odd, int64_t n); // two f32 rows, rounded -> pairs; odd NULL: zeros; y may be even
     /* m rows of x as units of a product's depth, in blocks of `width` columns: unit u of block b is at out + b block + 4 u width. Pairs: a unit is two bf16
      * rows; else one, in f32. Zeros beyond the last row and column. */
     void (*tiles)(char *out, int64_t block, int64_t width, const void *x, enum dtype t, int64_t ld, int64_t m, int64_t n, bool pair);
@@ -89,6 +100,8 @@ struct kernels {
     /* Scores of a query's visible keys -> exp(score - max); max and sum go on from what they were, and what was summed
      * before must be multiplied by the value returned. fetch: NULL or what will be read next. */
     float (*attn_softmax)(float *s, int64_t n, float softcap, float *max, float *sum, const struct fetch *fetch);
+    /* The same down the columns of a tile: max, sum and what was summed before is multiplied by (older), of each query. */
+    void (*attn_softmax_down)(const struct attn_tile *t, float *max, float *sum, float *older);
     /* s -> ds = p (dp - delta) slope with p = exp(softcap(s) - lse), which is kept where p is not NULL. lse and delta: one
      * value, or one a column. */
     void (*attn_grad)(float *s, float *p, const float *dp, int64_t n, float softcap, const float *lse, const float *delta,

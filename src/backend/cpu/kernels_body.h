@@ -24,8 +24,8 @@
 
 #define KERNELS                                                                                                                  \
     .lanes = LANES, .nr = NR, .gemm[UNITS_F32] = f32_gemm, .gemm[UNITS_BF16] = bf16_gemm, .widen = widen,              \
-    .narrow = narrow, .zip = zip, .tiles = tiles, .transpose = transpose, .turn_tile = {turn_f32, turn_bf16, turn_pair}, .axpy = axpy, .dot = dot, .column_sum = column_sum,                    \
+    .narrow = narrow, .zip = zip, .pair_rows = pair_rows, .tiles = tiles, .transpose = transpose, .turn_tile = {turn_f32, turn_bf16, turn_pair}, .axpy = axpy, .dot = dot, .column_sum = column_sum,                    \
     .rmsnorm = rmsnorm, .rmsnorm_bwd = rmsnorm_bwd, .layernorm = layernorm, .layernorm_bwd = layernorm_bwd,                      \
     .norm_bwd_w = norm_bwd_w, .turn = turn, .act = act, .act_bwd = act_bwd, .softmax_sum = softmax_sum,                          \
-    .softmax_bwd = softmax_bwd, .attn_softmax = attn_softmax, .attn_grad = attn_grad,            \
+    .softmax_bwd = softmax_bwd, .attn_softmax = attn_softmax, .attn_softmax_down = attn_softmax_down, .attn_grad = attn_grad,            \
     .largest = largest, .exp_stretch = exp_stretch, .square_sum = square_sum, .adamw = adamw

@@ -30,6 +30,15 @@ static TARGET void zip(void *y, const void *even, const void *odd, int64_t n)
     for (int64_t i = 0; i < n; i += LANES) put(y, DTYPE_F32, i, n - i, pairs_of(even, odd, i, n - i));
 }
 
+static TARGET void pair_rows(void *y, const float *even, const float *odd, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vu low = U32_FROM_U16(round_bf16(get(even, DTYPE_F32, i, n - i)));
+        const vu high = odd ? U32_FROM_U16(round_bf16(get(odd, DTYPE_F32, i, n - i))) << 16 : (vu){0};
+        put(y, DTYPE_F32, i, n - i, (vf)(low | high));
+    }
+}
+
 static TARGET void tiles(char *out, int64_t block, int64_t width, const void *x, enum dtype t, int64_t ld, int64_t m, int64_t n, bool pair)
 {
     const int64_t line = ld * (t == DTYPE_F32 ? 4 : 2), rows = pair ? 2 : 1;
