@@ -126,6 +126,12 @@ static void bad_attn_decode(void *o, int64_t ldo, void *cache, const void *q, in
     negate(o, t, n, shape->n_head * shape->d, ldo);
 }
 
+static void bad_linear_glu_fwd(void *y, void *gu, enum dtype t, const void *x, const struct weight *w, const float *bias, int64_t m, enum activation act)
+{
+    sound.linear_glu_fwd(y, gu, t, x, w, bias, m, act);
+    negate(y, t, m, w->n_out / 2, w->n_out / 2);
+}
+
 static void bad_glu_fwd(void *y, const void *gu, enum dtype t, int64_t m, int64_t f, enum activation act)
 {
     sound.glu_fwd(y, gu, t, m, f, act);

@@ -170,6 +170,20 @@ void mlp_activate(const struct model_config *c, void *y, const void *gate_up, en
         ops->act_fwd(y, gate_up, t, rows * c->inter, c->act);
 }
 
+/* act = the activation of gate and up; in one pass with their product where no adapter comes between. */
+static void mlp_up(const struct model *m, const struct adapter *a, int64_t layer, struct layer_acts *acts, int64_t rows, const struct block_scratch *s, const uint64_t *key)
+{
+    const struct model_config *c = &m->config;
+    const struct linear *l = &m->layer[layer].linear[LINEAR_GATE_UP];
+    const enum dtype t = m->options.compute;
+    if (c->family->gated && !adapter_linear(a, layer, LINEAR_GATE_UP)) {
+        ops->linear_glu_fwd(s->act, acts->gate_up, t, s->h, &l->w, l->bias, rows, c->act);
+        return;
+    }
+    linear_run(m, a, layer, LINEAR_GATE_UP, acts->gate_up, t, s->h, acts->lora[LINEAR_GATE_UP], rows, false, s, key);
+    mlp_activate(c, s->act, acts->gate_up, t, rows);
+}
+
 /* x += W input + bias, or x += norm(W input + bias) where the family norms what a branch gives back, or x += scale (W input + bias). */
 static void add_branch(const struct model *m, const struct adapter *a, int64_t layer, enum linear_id id, struct layer_acts *acts, float *x,
                        const void *input, int64_t rows, const struct block_scratch *s, const uint64_t *key)
@@ -191,14 +205,12 @@ void block_rest(const struct model *m, const struct adapter *a, int64_t layer, s
                 const struct block_scratch *s, const uint64_t *key)
 {
     const struct model_config *c = &m->config;
-    const enum dtype t = m->options.compute;
     const size_t stream = (size_t)(rows * c->hidden) * sizeof(float);
     if (c->parallel) block_input(m, layer, mlp_norm(c), acts, acts->x1, rows, s); // before x2 takes x1's place
     if (acts->x2 != acts->x1) memcpy(acts->x2, acts->x1, stream);
     add_branch(m, a, layer, LINEAR_O, acts, acts->x2, acts->attn, rows, s, key);
     if (!c->parallel) block_input(m, layer, NORM_MLP, acts, acts->x2, rows, s);
-    linear_run(m, a, layer, LINEAR_GATE_UP, acts->gate_up, t, s->h, acts->lora[LINEAR_GATE_UP], rows, false, s, key);
-    mlp_activate(c, s->act, acts->gate_up, t, rows);
+    mlp_up(m, a, layer, acts, rows, s, key);
     if (x3 != acts->x2) memcpy(x3, acts->x2, stream);
     add_branch(m, a, layer, LINEAR_DOWN, acts, x3, s->act, rows, s, key);
 }

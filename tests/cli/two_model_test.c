@@ -39,7 +39,9 @@ static void every_method_runs_by_name(void **state)
         }
         for (int step = 1; step <= 2; step++) {
             assert_near(run_metric(run[1], "loss", step), run_metric(run[2], "loss", step), 1e-5, 1e-5);
-            assert_near(run_metric(run[1], "grad_norm", step), run_metric(run[2], "grad_norm", step), 1e-5, 1e-4);
+            // IPO's gradient is in proportion to h less its target, whose square is the loss; h is off by some units in the last place of 15 nats
+            const double relative = strcmp(methods[k].name, "ipo-md") ? 1e-5 : 8e-6 / sqrt(run_metric(run[1], "loss", step));
+            assert_near(run_metric(run[1], "grad_norm", step), run_metric(run[2], "grad_norm", step), 1e-5, relative);
         }
     }
 }

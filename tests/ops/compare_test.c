@@ -394,6 +394,28 @@ static bool check_glu_fwd(const struct setting *s)
     return same;
 }
 
+/* Halves that fill panels and halves that do not, few rows and many: the bits of the product and the activation apart, which have checks of their own. */
+static bool check_linear_glu_fwd(const struct setting *s)
+{
+    bool same = true;
+    for (int i = 0; i < 8; i++) {
+        const int64_t f = i & 1 ? 77 : 192, n_in = 50, m = (int64_t[]){0, 3, 29, 150}[i / 2];
+        const size_t bytes = (size_t)(m * f) * dtype_size(s->t);
+        const enum activation act = (enum activation)(i % N_ACTIVATION);
+        void *x = values(s, s->t, m * n_in, 1);
+        float *bias = i & 2 ? values(s, DTYPE_F32, 2 * f, 1) : NULL;
+        struct weight w = make_weight(s, 2, (int64_t[]){f, f}, n_in, (enum dtype[]){DTYPE_BF16, DTYPE_F32}, 1);
+        struct twin y = twin_make(s, s->t, m * f), gu = twin_make(s, s->t, m * 2 * f);
+        assert_ok(ops->weight_prepare(&w, s->t, err));
+        ops->linear_glu_fwd(y.fast, gu.fast, s->t, x, &w, bias, m, act);
+        ops->linear_fwd(gu.ref, s->t, 2 * f, x, s->t, n_in, &w, bias, m, 1, false);
+        ops->glu_fwd(y.ref, gu.ref, s->t, m, f, act);
+        same = same && !memcmp(gu.fast, gu.ref, 2 * bytes) && !memcmp(y.fast, y.ref, bytes);
+        ops->weight_release(&w);
+    }
+    return same;
+}
+
 static bool check_glu_bwd(const struct setting *s)
 {
     bool same = true;

@@ -43,16 +43,23 @@ static void check_range(const struct pack *p, int64_t from, int64_t to)
     BUG_ON(from % PACK_RANGE || (to % PACK_RANGE && to != p->n_out), "a product with rows %lld to %lld of a weight", (long long)from, (long long)to);
 }
 
+/* g = x times all panels. */
+static void forward_operands(struct gemm *g, const struct pack *p, const void *x, enum dtype xt, int64_t ldx)
+{
+    g->k = units_deep(p->units, p->n_in);
+    g->panel = panel_bytes(p->units, p->n_in);
+    g->b = p->panels;
+    g->a = rows_as_units(x, xt, ldx, g->m, p->n_in, p->compute, p->units, &g->row);
+}
+
 void pack_forward(const struct pack *p, const struct product *q, int64_t from, int64_t to)
 {
     check_range(p, from, to);
     if (q->m == 0 || from == to) return;
     struct gemm g = gemm_of(q);
-    g.k = units_deep(p->units, p->n_in);
+    forward_operands(&g, p, q->x, q->xt, q->ldx);
     g.n = to - from;
-    g.panel = panel_bytes(p->units, p->n_in);
-    g.b = p->panels + from / kernels()->nr * g.panel;
-    g.a = rows_as_units(q->x, q->xt, q->ldx, q->m, p->n_in, p->compute, p->units, &g.row);
+    g.b += from / kernels()->nr * g.panel;
 #pragma omp parallel num_threads(backend_thread_count())
     gemm_part(&g, p->units, omp_get_thread_num(), omp_get_num_threads());
 }
@@ -122,6 +129,44 @@ void cpu_linear_fwd(void *y, enum dtype yt, int64_t ldy, const void *x, enum dty
                     const float *bias, int64_t m, float alpha, bool accumulate)
 {
     pack_forward(pack_of(w), &(struct product){y, yt, ldy, x, xt, ldx, bias, m, alpha, accumulate}, 0, w->n_out);
+}
+
+/* A part's gates, the ups of the same columns, and their activation, which needs no other part. */
+static void glu_part(const struct gemm *g, const struct pack *p, char *y, enum activation act, int part, int parts)
+{
+    const struct kernels *kernel = kernels();
+    const int64_t f = g->n, size = (int64_t)dtype_size(g->ct), line = g->ldc * size;
+    int64_t panel;
+    struct gemm gate;
+    if (!gemm_share(&gate, &panel, g, part, parts)) return;
+    const int64_t row = (gate.c - g->c) / line;
+    gate.b += panel * g->panel;
+    struct gemm up = gate;
+    up.b += f / kernel->nr * g->panel;
+    up.c += f * size;
+    if (up.bias) up.bias += f;
+    gate.next = up.b;
+    kernel->gemm[p->units](&gate);
+    kernel->gemm[p->units](&up);
+    for (int64_t r = 0; r < gate.m; r++) kernel->act(y + ((row + r) * f + panel * kernel->nr) * size, gate.c + r * line, up.c + r * line, g->ct, gate.n, act);
+}
+
+/* Many rows leave the cache before they are activated either way: then the panels are read once for gates and ups. */
+void cpu_linear_glu_fwd(void *y, void *gu, enum dtype t, const void *x, const struct weight *w, const float *bias, int64_t m, enum activation act)
+{
+    const struct pack *p = pack_of(w);
+    const int64_t f = w->n_out / 2;
+    if (f % kernels()->nr || m > FEW_TILES * kernels()->mr) {
+        cpu_linear_fwd(gu, t, w->n_out, x, t, w->n_in, w, bias, m, 1, false);
+        cpu_glu_fwd(y, gu, t, m, f, act);
+        return;
+    }
+    if (m == 0) return;
+    struct gemm g = gemm_of(&(struct product){gu, t, w->n_out, x, t, w->n_in, bias, m, 1, false});
+    forward_operands(&g, p, x, t, w->n_in);
+    g.n = f;
+#pragma omp parallel num_threads(backend_thread_count())
+    glu_part(&g, p, y, act, omp_get_thread_num(), omp_get_num_threads());
 }
 
 void cpu_linear_bwd_x(void *dx, enum dtype dxt, int64_t lddx, const void *dy, enum dtype dyt, int64_t lddy,

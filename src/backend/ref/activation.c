@@ -33,6 +33,12 @@ void ref_glu_fwd(void *y, const void *gu, enum dtype t, int64_t m, int64_t f, en
                         activate(element(gu, t, r * 2 * f + i), act, &slope) * element(gu, t, r * 2 * f + f + i));
 }
 
+void ref_linear_glu_fwd(void *y, void *gu, enum dtype t, const void *x, const struct weight *w, const float *bias, int64_t m, enum activation act)
+{
+    ref_linear_fwd(gu, t, w->n_out, x, t, w->n_in, w, bias, m, 1, false);
+    ref_glu_fwd(y, gu, t, m, w->n_out / 2, act);
+}
+
 void ref_glu_bwd(void *dgu, const void *dy, const void *gu, enum dtype t, int64_t m, int64_t f, enum activation act)
 {
     for (int64_t r = 0; r < m; r++)
