@@ -1,10 +1,12 @@
 """Runs of sail by turns: what is compared is measured in the same minutes, and a figure is the median over the rounds."""
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -17,7 +19,19 @@ def options(description, rounds):
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     if rounds:
         ap.add_argument("--rounds", type=int, default=rounds)
+        ap.add_argument("--out", help="a folder where finished runs stay: what was stopped goes on there")
     return ap
+
+
+@contextlib.contextmanager
+def folder(a):
+    """Where rows and finished runs are kept: --out, or nowhere for longer than this."""
+    if a.out:
+        os.makedirs(a.out, exist_ok=True)
+        yield a.out
+    else:
+        with tempfile.TemporaryDirectory() as path:
+            yield path
 
 
 def sail(a, *arguments):
@@ -32,13 +46,22 @@ def bench(a, what, *arguments, threads=None):
     return json.loads(sail(a, "bench", what, "--model", a.model, "--dtype", a.dtype, "--threads", threads or a.threads, "--json", "--quiet", *arguments))
 
 
-def by_turns(rounds, runs):
-    """name -> the results of its runs; runs: name -> a function that makes one."""
-    results = {name: [] for name in runs}
+def by_turns(folder, rounds, runs, of=""):
+    """name -> the results of its runs; runs: name -> a function that makes one. What was finished in the folder before is not run again; of: what else the name depends on."""
+    path, results = os.path.join(folder, "runs.jsonl"), {name: [] for name in runs}
+    key = lambda name, k: "%s%s, round %d" % (of, name if isinstance(name, str) else ", threads ".join(map(str, name)), k + 1)
+    done = {}
+    if os.path.exists(path):
+        with open(path) as f:
+            done = dict(json.loads(line) for line in f)
     for k in range(rounds):
         for name, one in runs.items():
-            results[name].append(one())
-            print("round %d of %d: %s" % (k + 1, rounds, name), file=sys.stderr, flush=True)
+            if key(name, k) not in done:
+                done[key(name, k)] = one()
+                with open(path, "a") as f:
+                    f.write(json.dumps([key(name, k), done[key(name, k)]]) + "\n")
+                print("%s of %d" % (key(name, k), rounds), file=sys.stderr, flush=True)
+            results[name].append(done[key(name, k)])
     return results
 
 

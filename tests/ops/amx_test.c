@@ -60,11 +60,16 @@ static float small(int64_t i, uint64_t salt) { return (float)(int)(rng_uniform(3
 
 static uint16_t half(float x) { return f32_to_bf16(x); }
 
-/* A (m, 2k) by B (2k, n). `along`: A packed along k in tiles of 32 rows, as the weights' gradients pack it; else rows with something behind each. Bytes outside A and B are NaNs. */
-static void product(int64_t m, int64_t n, int64_t k, bool along)
+/* How A lies: rows with something behind each; the same turned, as attention's tiles; packed along k in tiles of 32 rows, as the weights' gradients. */
+enum layout { ROWS, COLUMNS, TILES, LAYOUTS };
+static const char *const layout_name[] = {"rows", "columns", "tiles"};
+
+/* A (m, 2k) by B (2k, n). Bytes outside A and B are NaNs. */
+static void product(int64_t m, int64_t n, int64_t k, enum layout layout)
 {
-    const int64_t row = 4 * (k + 3), panels = (n + 31) / 32, ldc = n + 5, tiles = (m + 31) / 32;
-    const size_t bytes_a = (size_t)(along ? tiles * 32 * k * 4 : m * row) + 64, bytes_b = (size_t)(panels * k * 128) + 64;
+    const int64_t panels = (n + 31) / 32, ldc = n + 5, packed = layout == TILES ? 128 * k : 0;
+    const int64_t row = layout == ROWS ? 4 * (k + 3) : 4, step = layout == ROWS ? 4 : layout == TILES ? 128 : 4 * (m + 3);
+    const size_t bytes_a = (size_t)(layout == TILES ? (m + 31) / 32 * packed : layout == ROWS ? m * row : k * step) + 64, bytes_b = (size_t)(panels * k * 128) + 64;
     char *a = malloc(bytes_a), *b = malloc(bytes_b);
     float *c = malloc((size_t)(m * ldc) * sizeof *c), *bias = malloc((size_t)n * sizeof *bias);
     memset(a, 0xff, bytes_a);
@@ -73,7 +78,7 @@ static void product(int64_t m, int64_t n, int64_t k, bool along)
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < 2 * k; j++) {
             const uint16_t v = half(small(i * 2 * k + j, 1));
-            char *at = along ? a + i / 32 * 32 * k * 4 + j / 2 * 128 + i % 32 * 4 : a + i * row + j / 2 * 4;
+            char *at = (packed ? a + i / 32 * packed + i % 32 * row : a + i * row) + j / 2 * step;
             memcpy(at + j % 2 * 2, &v, 2);
         }
     for (int64_t j = 0; j < 2 * k; j++)
@@ -83,7 +88,7 @@ static void product(int64_t m, int64_t n, int64_t k, bool along)
         }
     for (int64_t i = 0; i < m * ldc; i++) c[i] = small(i, 3);
     for (int64_t i = 0; i < n; i++) bias[i] = small(i, 4);
-    struct gemm g = {.a = a, .row = along ? 4 : row, .step = along ? 128 : 4, .tile = along ? 128 * k : 0, .b = b, .panel = 128 * k, .m = m, .n = n, .k = k, .c = (char *)c, .ct = DTYPE_F32,
+    struct gemm g = {.a = a, .row = row, .step = step, .tile = packed, .b = b, .panel = 128 * k, .m = m, .n = n, .k = k, .c = (char *)c, .ct = DTYPE_F32,
                      .ldc = ldc, .alpha = 0.5f, .bias = bias, .accumulate = true};
     amx_gemm(&g);
     for (int64_t i = 0; i < m; i++)
@@ -91,7 +96,7 @@ static void product(int64_t m, int64_t n, int64_t k, bool along)
             double want = small(i * ldc + o, 3), sum = 0;
             for (int64_t j = 0; j < 2 * k && o < n; j++) sum += (double)small(i * 2 * k + j, 1) * small(j * n + o, 2);
             if (o < n) want += 0.5 * sum + bias[o];
-            if (c[i * ldc + o] != (float)want) fail_msg("(%lld, %lld, %lld)%s: row %lld column %lld is %g, not %g", (long long)m, (long long)n, (long long)k, along ? " along" : "", (long long)i, (long long)o, (double)c[i * ldc + o], want);
+            if (c[i * ldc + o] != (float)want) fail_msg("(%lld, %lld, %lld), %s: row %lld column %lld is %g, not %g", (long long)m, (long long)n, (long long)k, layout_name[layout], (long long)i, (long long)o, (double)c[i * ldc + o], want);
         }
     free(a), free(b), free(c), free(bias);
 }
@@ -102,11 +107,9 @@ static void blocks_and_their_ends(void **state)
     static const int64_t m[] = {1, 15, 16, 17, 31, 32, 33, 70}, n[] = {1, 32, 33, 96}, k[] = {1, 15, 16, 17, 64, 65};
     for (size_t i = 0; i < sizeof m / sizeof *m; i++)
         for (size_t j = 0; j < sizeof n / sizeof *n; j++)
-            for (size_t l = 0; l < sizeof k / sizeof *k; l++) {
-                product(m[i], n[j], k[l], false);
-                product(m[i], n[j], k[l], true);
-            }
-    product(40, 32 * 40, 600, false); // more panels than a group
+            for (size_t l = 0; l < sizeof k / sizeof *k; l++)
+                for (int layout = 0; layout < LAYOUTS; layout++) product(m[i], n[j], k[l], (enum layout)layout);
+    product(40, 32 * 40, 600, ROWS); // more panels than a group
 }
 
 int main(void)
