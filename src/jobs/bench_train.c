@@ -31,13 +31,11 @@ struct timed_steps {
     double data_share; /* of a step: its rows' reading and tokenizing */
 };
 
-/* Forward of the reference (unless it is known) and the policy, gradient to the activations, and to the weights where they are trained. */
-static double step_passes(const struct run *r, bool reference_ran) { return 2 + (r->adapter ? 0 : 1) + (reference_ran ? 1 : 0); }
-
-static void add_step(struct timed_steps *t, const struct run *r, const struct step_result *s)
+/* Forward of the policy and of the reference, where it did not know the rows; gradient to the activations, and to the weights where they are trained. */
+static void add_step(struct timed_steps *t, const struct run *r, const struct step_result *s, int64_t reference_rows)
 {
     const struct sequences rows = batch_sequences(&r->batch);
-    const double passes = step_passes(r, s->timing.reference > 0 && r->needs_reference);
+    const double passes = 2 + (r->adapter ? 0 : 1) + (rows.n ? (double)reference_rows / (double)rows.n : 0);
     for (int k = 0; k < N_PHASE; k++) t->phase[k] += *(const double *)((const char *)&s->timing + phases[k].at);
     t->total += s->timing.total;
     t->flops += passes * model_flops(r->policy, &rows);
@@ -52,13 +50,14 @@ static int run_steps(struct run *r, struct timed_steps *t, int64_t steps, sail_e
     int rc = mem_alloc(&t->seconds, (size_t)steps, sizeof *t->seconds, err);
     for (int64_t i = 0; !rc && i < steps + BENCH_WARM_UP; i++) {
         struct step_result s;
-        const int64_t before = mem_allocations();
+        if (!r->config->reference_known) reference_forget(r);
+        const int64_t before = mem_allocations(), scored = r->reference_rows;
         if ((rc = run_step(r, &s, err))) break;
         const int64_t allocations = mem_allocations() - before;
         if ((rc = run_record(r, &s, err)) || i < BENCH_WARM_UP) continue;
         t->allocations += (double)allocations;
         t->seconds[i - BENCH_WARM_UP] = s.timing.total;
-        add_step(t, r, &s);
+        add_step(t, r, &s, r->reference_rows - scored);
     }
     const int64_t rows = r->data ? r->data->n : r->prompts->n;
     t->data_share = (t->phase[0] / (double)steps + r->data_s * (double)r->config->batch / (double)rows) / (t->total / (double)steps);

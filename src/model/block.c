@@ -77,7 +77,7 @@ void lora_drop(const struct adapter *a, int64_t layer, enum linear_id id, void *
 {
     const float keep = (float)(1.0 / (1.0 - a->dropout));
     const uint32_t threshold = (uint32_t)(a->dropout * 4294967296.0);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t i = 0; i < rows; i++) {
         const uint64_t base = (key[i] * 8191 + (uint64_t)(layer * LINEAR_COUNT + id)) * 65537;
         for (int64_t j = 0; j < width; j += 4) {

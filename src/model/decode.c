@@ -214,6 +214,6 @@ void kv_logits(struct kv_cache *c, struct policy policy, const float *x, int64_t
     ops->linear_fwd(logits, DTYPE_F32, row, h, m->options.compute, f->hidden, head_weight(m, policy.adapter), NULL, n, f->logit_scale, false);
     const float cap = f->logit_softcap;
     if (cap == 0) return;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t i = 0; i < n * row; i++) logits[i] = cap * tanhf(logits[i] / cap);
 }

@@ -114,7 +114,7 @@ static void part_gains(struct lora_linear *l, int p, int64_t at, const float *cr
 {
     const int64_t r = l->r[p], n_out = l->pb[p]->dim[0];
     const double s = l->scale[p];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t o = 0; o < n_out; o++) {
         const float *b = l->pb[p]->value + o * r;
         double mixed = 0, own = 0;
@@ -157,7 +157,7 @@ enum { CHUNK = 256 };
 void columns_scale(void *y, enum dtype yt, int64_t ldy, const void *x, enum dtype xt, int64_t ldx, const float *gain, const float *bias, int64_t rows, int64_t n,
                    bool accumulate)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t from = 0; from < n; from += CHUNK) {
             const int64_t width = n - from < CHUNK ? n - from : CHUNK;
@@ -175,7 +175,7 @@ void columns_scale(void *y, enum dtype yt, int64_t ldy, const void *x, enum dtyp
 /* dm += (column sums of dy u) / norm */
 static void magnitude_grad(float *dm, const void *dy, enum dtype t, int64_t ld, const float *u, const float *inverse_norm, int64_t rows, int64_t n)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t from = 0; from < n; from += CHUNK) {
         const int64_t width = n - from < CHUNK ? n - from : CHUNK;
         float v[CHUNK];

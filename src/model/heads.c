@@ -51,7 +51,7 @@ static void reorder(const struct model_config *c, void *qkv, enum dtype t, int64
 {
     const size_t size = dtype_size(t), head = (size_t)c->head_dim * size;
     const int64_t n = c->n_head + c->n_kv, q = qkv_width(c), half = c->head_dim / 2;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t h = 0; h < n; h++) {
             char *x = element_at(qkv, t, i * q + h * c->head_dim), old[HEAD_DIM_MAX * sizeof(float)];

@@ -161,7 +161,7 @@ static void rmsprop(const struct update *t)
     const struct optim_param *p = t->p;
     const struct slot *s = t->slot;
     float *v = s[0].data, *buffer = q->momentum > 0 ? s[1].data : NULL, *mean = q->centered ? s[q->momentum > 0 ? 2 : 1].data : NULL;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t k = 0; k < p->n; k++) {
         const double g = take_grad(t, k) + decay_of(q, p) * p->value[k], vk = q->alpha * v[k] + (1 - q->alpha) * g * g;
         double around = 0;
@@ -184,7 +184,7 @@ static void sgd(const struct update *t)
     const struct optimizer_options *q = &t->o->options;
     const struct optim_param *p = t->p;
     float *buffer = q->momentum > 0 ? t->slot[0].data : NULL;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(backend_thread_count()) schedule(static)
     for (int64_t k = 0; k < p->n; k++) {
         double g = take_grad(t, k) + decay_of(q, p) * p->value[k];
         if (buffer) {

@@ -3,9 +3,11 @@
  * two whose logits are blended) read the same tokens side by side. */
 #include "sample/sampler.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -32,7 +34,8 @@ struct sampler {
     struct slot *slot;
     struct place *place;
     int64_t n_slot, most_slots; /* of this run; that there is room for */
-    struct arena weights; /* of the tokens of every slot, in huge pages: select.h */
+    int n_team;           /* threads that draw */
+    struct arena weights; /* what each of them draws from, in huge pages: select.h */
     int64_t *active;
     int32_t *token;
     struct going *going;
@@ -107,7 +110,8 @@ static int take_slots(struct sampler *s, int64_t n, sail_err *err)
     free_slots(s);
     int rc = mem_alloc(&s->slot, N, sizeof *s->slot, err);
     if (!rc) rc = mem_alloc(&s->place, N, sizeof *s->place, err);
-    if (!rc) rc = arena_init(&s->weights, N * (size_t)select_scratch(V) * sizeof(float), err);
+    s->n_team = backend_thread_count();
+    if (!rc) rc = arena_init(&s->weights, (size_t)s->n_team * (size_t)select_scratch(V) * sizeof(float), err);
     if (!rc) rc = mem_alloc(&s->active, N, sizeof *s->active, err);
     if (!rc) rc = mem_alloc(&s->token, N, sizeof *s->token, err);
     if (!rc) rc = mem_alloc(&s->going, N, sizeof *s->going, err);
@@ -226,7 +230,7 @@ static int32_t choose_token(const struct run *r, struct answer *y, int64_t a)
     const uint64_t index = (r->prompt[y->i].key * 4096 + (uint64_t)y->k) * 65536 + (uint64_t)y->n;
     const double u = rng_uniform(o->seed, RNG_SAMPLE, o->step, index);
     const float *policy = r->s->voice[POLICY].logits + a * row;
-    float *scratch = (float *)(void *)r->s->weights.base + a * select_scratch(V);
+    float *scratch = (float *)(void *)r->s->weights.base + omp_get_thread_num() * select_scratch(V); // stays in that core's cache
     float *const logp = &y->token_logp[y->n], *const drawn = &y->token_drawn[y->n];
     if (r->n_voice == 1) return select_token(policy, V, &how, u, scratch, logp, drawn);
     float *blended = r->s->voice[REFERENCE].logits + a * row;
@@ -245,7 +249,7 @@ static int64_t choose(struct run *r)
     for (int64_t k = 0; k < s->n_slot; k++)
         if (s->slot[k].busy) s->active[n++] = k;
     for (int v = 0; v < r->n_voice; v++) voice_logits(&s->voice[v], s->active, n);
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for num_threads(s->n_team) schedule(dynamic)
     for (int64_t a = 0; a < n; a++) s->token[a] = choose_token(r, s->slot[s->active[a]].answer, a);
     return n;
 }
@@ -364,7 +368,7 @@ int sampler_reserve(struct sampler *s, struct policy p, int64_t n_prompt, int64_
 
 size_t sampler_memory(const struct sampler *s)
 {
-    size_t bytes = (size_t)s->most_slots * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof(float) + (size_t)s->most_answers * sizeof *s->answer +
+    size_t bytes = (size_t)s->n_team * (size_t)select_scratch(model_facts(s->model)->vocab) * sizeof(float) + (size_t)s->most_answers * sizeof *s->answer +
                    (size_t)s->most_tokens * (sizeof *s->ids + sizeof *s->logp + sizeof *s->drawn);
     for (int v = 0; v < VOICES; v++) bytes += voice_memory(&s->voice[v]);
     return bytes;

@@ -34,6 +34,12 @@ static void forget(struct reference_cache *cache)
     for (int64_t i = 0; cache->logp && i < 2 * cache->n; i++) cache->logp[i] = NAN;
 }
 
+void reference_forget(struct run *r)
+{
+    forget(&r->cache);
+    forget(&r->eval_cache);
+}
+
 int64_t reference_steps(const struct run *r) { return r->config->ref_steps ? r->config->ref_steps : r->reference_rule->steps; }
 
 void reference_follow(struct run *r)
@@ -41,6 +47,5 @@ void reference_follow(struct run *r)
     const struct reference_rule *rule = r->reference_rule;
     if (!rule->moves || r->step % reference_steps(r)) return;
     adapter_blend(r->reference_adapter, r->adapter, rule->blends ? r->config->ref_decay : 0);
-    forget(&r->cache);
-    forget(&r->eval_cache);
+    reference_forget(r);
 }

@@ -172,6 +172,7 @@ struct run {
     struct policy init; /* what the policy was at first: where the objective ties it to that beside a reference that moves */
     struct adapter *init_adapter;
     struct reference_cache cache, eval_cache;
+    int64_t reference_rows; /* that it has scored so far */
 
     struct pull {
         struct predictions of; /* the reference's, for the slice that is trained on */
@@ -263,6 +264,7 @@ void pull_close(struct run *r);
 /* reference.c: refuses rules that the run cannot follow; after a step, moves the reference when it is time. */
 int reference_check(const struct run *r, sail_err *err);
 void reference_follow(struct run *r);
+void reference_forget(struct run *r); /* what rows score under it: it is computed again */
 int64_t reference_steps(const struct run *r); /* between two moves */
 /* Adds one data-set row (sft) or pair to the batch. */
 void rollout_add_dataset(struct run *r, const struct dataset *d, int64_t row, enum route route);

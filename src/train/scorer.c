@@ -58,6 +58,7 @@ int reference_score(struct run *r, struct batch *slice, struct reference_cache *
     if (pull_wanted(r)) { // with its predictions, in the same pass
         const struct sequences whole = batch_sequences(slice);
         int rc = model_predict(r->reference, &whole, slice->logp_ref, &r->pull.of, err);
+        r->reference_rows += slice->n;
         slice->written |= COL_LOGP_REF;
         return rc;
     }
@@ -73,6 +74,7 @@ int reference_score(struct run *r, struct batch *slice, struct reference_cache *
         const struct sequences s = batch_sequences(slice);
         int rc = model_score(r->reference, &s, slice->logp_ref, batch_tokens(slice, slice->token_logp_ref), err);
         if (rc) return rc;
+        r->reference_rows += slice->n;
         for (int64_t i = 0; i < slice->n; i++) {
             double *known = slot(cache, slice, i);
             if (known && isnan(*known)) *known = slice->logp_ref[i];
