@@ -27,7 +27,7 @@ static TARGET float attn_softmax(float *s, int64_t n, float softcap, float *max,
     }
     float largest = max_lanes(top), older = *max == -INFINITY ? 0 : expf(*max - largest);
     for (int64_t i = 0; i < n; i += LANES) {
-        if (fetch) fetch_some(fetch, i);
+        fetch_some(fetch, i);
         vf p = keep_first(vexp(get(s, DTYPE_F32, i, n - i) - splat(largest)), n - i, 0);
         total += p;
         put(s, DTYPE_F32, i, n - i, p);

@@ -98,7 +98,7 @@ struct kernels {
     float (*exp_stretch)(float *e, const float *z, int64_t n, float max, float scale); // e = exp((z - max) scale); their sum
 
     /* Scores of a query's visible keys -> exp(score - max); max and sum go on from what they were, and what was summed
-     * before must be multiplied by the value returned. fetch: NULL or what will be read next. */
+     * before must be multiplied by the value returned. fetch: what will be read next. */
     float (*attn_softmax)(float *s, int64_t n, float softcap, float *max, float *sum, const struct fetch *fetch);
     /* The same down the columns of a tile: max, sum and what was summed before is multiplied by (older), of each query. */
     void (*attn_softmax_down)(const struct attn_tile *t, float *max, float *sum, float *older);
