@@ -13,13 +13,7 @@ static __attribute__((noinline)) TARGET void TILE_NAME(finish)(const struct gemm
 {
     const size_t size = g->ct == DTYPE_F32 ? 4 : 2;
     vf alpha = splat(g->alpha);
-    const bool whole = !bias && columns >= vectors * LANES; // most tiles: nothing to ask inside the loop
-    if (whole && g->ct == DTYPE_BF16 && !g->accumulate) {
-        for (int i = 0; i < mr; i++)
-            for (int j = 0; j < vectors; j++) store_bf16(c + 2 * (i * g->ldc + j * LANES), sum[i * vectors + j] * alpha);
-        return;
-    }
-    if (whole && g->ct == DTYPE_F32) {
+    if (g->ct == DTYPE_F32 && !bias && columns >= vectors * LANES) { // most tiles: nothing to ask inside the loop
         for (int i = 0; i < mr; i++) {
             float *row = (float *)(void *)c + i * g->ldc;
             for (int j = 0; j < vectors; j++)
